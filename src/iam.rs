@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
+use aws_config::identity::IdentityCache;
+use aws_config::meta::region::ProvideRegion;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_iam::config::SharedCredentialsProvider;
 use aws_sdk_iam::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sdk_iam::config::http::HttpRequest;
 use aws_sdk_iam::config::interceptors::InterceptorContext;
@@ -91,6 +95,24 @@ pub struct Iam {
 }
 
 impl Iam {
+    /// A client with what a Lambda function is given: its environment, and nothing else. No profile and no metadata
+    /// service is looked at, and so none of what would do that is part of the binary.
+    pub async fn from_env() -> Self {
+        let set = |variable| std::env::var(variable).ok().filter(|value| !value.is_empty());
+        let yes = |variable| set(variable).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+            .identity_cache(IdentityCache::no_cache())
+            .region(EnvironmentVariableRegionProvider::new().region().await)
+            .use_fips(yes("AWS_USE_FIPS_ENDPOINT"))
+            .use_dual_stack(yes("AWS_USE_DUALSTACK_ENDPOINT"));
+        if !yes("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+            config.set_endpoint_url(set("AWS_ENDPOINT_URL_IAM").or_else(|| set("AWS_ENDPOINT_URL")));
+        }
+        Self::new(&config.build()).await
+    }
+
     /// A client with the given configuration's credentials, region, endpoint and FIPS setting.
     pub async fn new(config: &SdkConfig) -> Self {
         let settings =
