@@ -100,7 +100,11 @@ impl Iam {
             .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build();
-        let connector = SharedHttpConnector::new(connector);
+        Self::with_connector(config, SharedHttpConnector::new(connector)).await
+    }
+
+    /// The same over another connector, such as one that answers in IAM's place.
+    pub async fn with_connector(config: &SdkConfig, connector: SharedHttpConnector) -> Self {
         let shared = connector.clone();
         let iam = aws_sdk_iam::config::Builder::from(config)
             .http_client(http_client_fn(move |_, _| shared.clone()))
