@@ -392,7 +392,7 @@ async fn a_full_account_is_read_in_pages_not_user_by_user() {
             if n < 3000 {
                 user.set_password(user.created);
             }
-            if n >= 10 && n < 3000 {
+            if (10..3000).contains(&n) {
                 user.policies.insert(POLICY.into());
             }
         });
@@ -439,7 +439,7 @@ async fn progress_is_told_to_the_end() {
     let (last, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let enforcer = force_mfa::enforce::Enforcer { settings: settings(&[]), iam: account.iam().await, waits: vec![] };
     let told = (last.clone(), all.clone());
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     force_mfa::sweep::sweep(&enforcer, until, move |done, of| {
         told.0.store(done, Ordering::Relaxed);
         told.1.store(of, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 #![allow(clippy::pedantic, reason = "test support reads better plain")]
 
 pub mod fake_iam;
+pub mod lambda;
 
 use force_mfa::handler::Handler;
 use force_mfa::outcome::Handled;
