@@ -359,8 +359,9 @@ fn found<T>(answer: Result<T, IamError>) -> Result<Option<T>, IamError> {
     }
 }
 
+/// In whole seconds, as the credential report tells its times: within a second nothing is older than anything else.
 fn utc(time: aws_sdk_iam::primitives::DateTime) -> DateTime<Utc> {
-    DateTime::from_timestamp(time.secs(), time.subsec_nanos()).unwrap_or_default()
+    DateTime::from_timestamp(time.secs(), 0).unwrap_or_default()
 }
 
 /// Conflicts that pass: another change to the same user is under way, or the user was made a moment ago.

@@ -4,6 +4,7 @@
 
 pub mod fake_iam;
 pub mod lambda;
+pub mod moto;
 
 use force_mfa::handler::Handler;
 use force_mfa::outcome::Handled;
