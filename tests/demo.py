@@ -32,6 +32,7 @@ from pathlib import Path
 import boto3
 import psutil
 import yaml
+from botocore.exceptions import BotoCoreError, ClientError
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -49,7 +50,7 @@ REPORT_MODE_FOLDER = "would_attach"
 INSTANCES = 4
 START_TIMEOUT_S = 60
 INVOKE_TIMEOUT_S = 60
-STOP_TIMEOUT_S = 5
+STOP_TIMEOUT_S = 1
 PIPE_WIDTH = 200
 
 
@@ -119,18 +120,34 @@ def demo(console: Console, scratch: Path) -> int:
     build(console)
     with step(console, "Emulator", "moto, with microburst in front of it"):
         moto, proxy = start_emulator(scratch, account)
+    # They take seconds to come up, so the account is made meanwhile.
+    settings = account["settings"] | {"AWS_ENDPOINT_URL_IAM": proxy}
+    report_settings = settings | {"FORCE_MFA_MODE": "report"}
+    reporting = Function(scratch / "report.log", report_settings, instances=1)
+    enforcing = Function(scratch / "enforce.log", settings, instances=INSTANCES)
+
     iam = boto3.client("iam", endpoint_url=moto)
-    source = f"policy from {TEMPLATE.relative_to(ROOT)}" if TEMPLATE.exists() else ""
     users = f"{len(account['users'])} users"
+    source = f"policy from {TEMPLATE.relative_to(ROOT)}" if TEMPLATE.exists() else ""
     with step(console, "Account", ", ".join(filter(None, (ACCOUNT_ID, users, source)))):
-        policy_arn = make_account(iam, moto, account)
+        try:
+            policy_arn = make_account(iam, moto, account)
+            # The first request makes the proxy read all service models, for seconds
+            # that would be counted as an event's.
+            boto3.client("iam", endpoint_url=proxy).list_groups()
+        except (BotoCoreError, ClientError) as error:
+            log = scratch / "moto.log"
+            raise DemoFailed(f"The account cannot be made: {error}", log) from error
     with step(console, "Function", "cargo lambda watch, in report and enforce mode"):
-        settings = account["settings"] | {"AWS_ENDPOINT_URL_IAM": proxy}
-        reporting, enforcing = start_functions(
-            scratch, [settings | {"FORCE_MFA_MODE": "report"}, settings]
-        )
+        reporting.wait_until_it_answers()
+        enforcing.wait_until_it_answers()
 
     before = coverage(iam, policy_arn)
+    console.print(
+        "\nOne line an event: outcome, user, time of cargo lambda invoke, "
+        "reason or error.",
+        style="dim",
+    )
     show = AnswerLines(console, events, account)
     show.title("Report mode: decides, writes nothing")
     answers = []
@@ -138,30 +155,33 @@ def demo(console: Console, scratch: Path) -> int:
         show.line(answer)
         answers.append(answer)
     report_mode_wrote = coverage(iam, policy_arn) != before
-    if report_mode_wrote:
-        console.print("✗ Report mode changed who has the policy.", style="bold red")
     show.title("Enforce mode")
     for answer in replay(console, enforcing, events_of_mode(events, report=False)):
         show.line(answer)
         answers.append(answer)
 
     after = coverage(iam, policy_arn)
-    show_users(console, iam, account, before, after)
-    unfounded = [
-        answer
+    show_users(console, account, answers, before, after)
+    faults = [
+        f"{name(answer.event)} came to {answer.outcome}: {answer.detail}"
+        for answer in answers
+        if answer.outcome != answer.expected
+    ]
+    faults += [
+        f"{name(answer.event)} says {answer.outcome}, "
+        f"but {answer.user} does not have the policy"
         for answer in answers
         if answer.outcome in ("attached", "added_to_group")
-        and after.get(answer.user, "none") == "none"
+        and answer.user.lower() not in map(str.lower, after)
     ]
-    for answer in unfounded:
-        console.print(
-            f"✗ {answer.event.relative_to(ROOT)}: says {answer.outcome}, "
-            f"but {answer.user} does not have the policy.",
-            style="bold red",
-        )
-    different = sum(answer.outcome != answer.expected for answer in answers)
-    show_summary(console, answers, different, time.monotonic() - began)
-    return 1 if different or unfounded or report_mode_wrote else 0
+    if report_mode_wrote:
+        faults.append("Report mode changed who has the policy")
+    show_summary(console, answers, faults, time.monotonic() - began)
+    return 1 if faults else 0
+
+
+def name(event: Path) -> str:
+    return f"{event.parent.name}/{event.name}"
 
 
 def events_of_mode(events: list[Path], report: bool) -> list[Path]:
@@ -172,7 +192,7 @@ def events_of_mode(events: list[Path], report: bool) -> list[Path]:
 
 
 def use_throw_away_credentials() -> None:
-    """Keep the caller's AWS settings, credentials and proxies out of all that follows."""
+    """Keep the caller's AWS settings and credentials, and proxies, out of this."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "FORCE_MFA_", "CARGO_LAMBDA_")):
             del os.environ[name]
@@ -194,6 +214,7 @@ def build(console: Console) -> None:
     metadata = subprocess.run(
         ["cargo", "metadata", "--no-deps", "--format-version=1"],
         cwd=ROOT,
+        check=False,
         capture_output=True,
         text=True,
     )
@@ -242,40 +263,35 @@ def start_emulator(scratch: Path, account: dict) -> tuple[str, str]:
     return moto, f"http://127.0.0.1:{proxy_port}"
 
 
-def start_functions(scratch: Path, settings: list[dict[str, str]]) -> list[int]:
-    """Start the function under `cargo lambda watch`, once for each of the settings;
-    return their ports once all instances answer."""
-    watches = []
-    for number, environment in enumerate(settings):
-        port = free_port()
-        log = scratch / f"function-{number}.log"
-        command = cargo_lambda(
-            "watch", port, "--ignore-changes", f"--concurrency={INSTANCES}"
-        )
-        # The build has just fetched all there is to fetch.
-        environment = environment | {
-            "AWS_LAMBDA_LOG_FORMAT": "JSON",
-            "CARGO_NET_OFFLINE": "true",
-        }
-        watches.append((start(command, log, environment), port, log))
+class Function:
+    """The function under `cargo lambda watch`."""
 
-    # The first call to an instance starts it. One that stops at once, as with a bad
-    # setting, would leave `cargo lambda invoke` waiting for ever.
-    first_calls = []
-    for watch, port, log in watches:
-        wait_for_port(watch, port, "cargo lambda watch", log)
-        command = invocation(port, "--data-ascii", "{}")
-        calls = [start(command, scratch / "first.log") for _ in range(INSTANCES)]
-        first_calls.append((calls, log))
-    deadline = time.monotonic() + START_TIMEOUT_S
-    for calls, log in first_calls:
-        while any(call.poll() is None for call in calls):
-            if "command exited" in log.read_text(errors="replace"):
-                raise DemoFailed("The function stopped as soon as it had started.", log)
+    def __init__(self, log: Path, settings: dict[str, str], instances: int):
+        self.log = log
+        self.port = free_port()
+        self.instances = instances
+        options = ("--ignore-changes", f"--concurrency={instances}")
+        # The build has just fetched all there is to fetch.
+        more = {"AWS_LAMBDA_LOG_FORMAT": "JSON", "CARGO_NET_OFFLINE": "true"}
+        watch = start(cargo_lambda("watch", self.port, *options), log, settings | more)
+        wait_for_port(watch, self.port, "cargo lambda watch", log)
+        # The first call to an instance starts it.
+        self.first_calls = [
+            start(invocation(self.port, "--data-ascii", "{}"), log.with_suffix(".call"))
+            for _ in range(instances)
+        ]
+
+    def wait_until_it_answers(self) -> None:
+        # If it stops at once, as with a bad setting, the first call would never end.
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while any(call.poll() is None for call in self.first_calls):
+            if "command exited" in self.log.read_text(errors="replace"):
+                message = "The function stopped as soon as it had started."
+                raise DemoFailed(message, self.log)
             if time.monotonic() > deadline:
-                raise DemoFailed(f"No answer from it in {START_TIMEOUT_S} s.", log)
+                message = f"The function did not answer in {START_TIMEOUT_S} s."
+                raise DemoFailed(message, self.log)
             time.sleep(0.05)
-    return [port for _, port, _ in watches]
 
 
 def cargo_lambda(verb: str, port: int, *arguments: str | Path) -> list[str | Path]:
@@ -292,7 +308,7 @@ def invocation(port: int, *payload: str | Path) -> list[str | Path]:
 def start(
     command: list[str | Path], log: Path | None, environment: dict | None = None
 ) -> subprocess.Popen:
-    """Start a program out of reach of the terminal's Ctrl-C: stopping it is our part."""
+    """Start a program out of the reach of Ctrl-C: stopping it is our part."""
     output = log.open("wb") if log else None
     try:
         return subprocess.Popen(
@@ -305,7 +321,9 @@ def start(
             start_new_session=True,
         )
     except FileNotFoundError as missing:
-        raise DemoFailed(f"{missing.filename} is missing; run it as: make demo")
+        raise DemoFailed(
+            f"{missing.filename} is missing; run it as: make demo"
+        ) from None
     finally:
         if output:
             output.close()
@@ -386,10 +404,17 @@ def make_policy_from_template(moto: str, name: str) -> None:
         for section in ("Parameters", "Mappings", "Conditions")
         if section in template
     }
+    # Those without a default are about the function's code, not the policy.
+    required = [
+        {"ParameterKey": key, "ParameterValue": "unused"}
+        for key, parameter in template.get("Parameters", {}).items()
+        if "Default" not in parameter
+    ]
     cloudformation = boto3.client("cloudformation", endpoint_url=moto)
     cloudformation.create_stack(
         StackName=name,
         TemplateBody=json.dumps(kept | {"Resources": policies}),
+        Parameters=required,
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
 
@@ -444,12 +469,12 @@ def coverage(iam, policy_arn: str) -> dict[str, str]:
 # The replay
 
 
-def replay(console: Console, port: int, events: list[Path]):
+def replay(console: Console, function: Function, events: list[Path]):
     """Yield the answers in the order of the events, a few being asked for at a time."""
-    pool = ThreadPoolExecutor(INSTANCES)
+    pool = ThreadPoolExecutor(function.instances)
     try:
         with console.status("Waiting for the first answer") as status:
-            answers = pool.map(lambda event: ask(port, event), events)
+            answers = pool.map(lambda event: ask(function, event), events)
             for number, answer in enumerate(answers, start=1):
                 yield answer
                 status.update(f"{number} of {len(events)} answered")
@@ -457,12 +482,13 @@ def replay(console: Console, port: int, events: list[Path]):
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def ask(port: int, event: Path) -> Answer:
+def ask(function: Function, event: Path) -> Answer:
     began = time.monotonic()
     try:
         call = subprocess.run(
-            invocation(port, "--data-file", event),
+            invocation(function.port, "--data-file", event),
             cwd=ROOT,
+            check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -507,7 +533,8 @@ def named_in(event: Path) -> str:
     """The user that an event's request names, for errors, whose reply has no field."""
     with suppress(ValueError, KeyError, TypeError):
         payload = json.loads(event.read_text())
-        payload = payload.get("requestPayload", payload)
+        if "requestPayload" in payload:
+            payload = payload["requestPayload"]
         name = payload["detail"]["requestParameters"]["userName"]
         return name if isinstance(name, str) else ""
     return ""
@@ -531,6 +558,7 @@ def row(console: Console, cells: list[tuple[str, int | None, str]]) -> None:
     given = sum(abs(width) for _, width, _ in cells if width) + len(cells) - 1
     line = Text()
     for number, (text, width, style) in enumerate(cells):
+        text = "".join(c if c.isprintable() else " " for c in text)
         cell = Text(" ".join(text.split()), style)
         size = abs(width) if width else max(console.width - given, 8)
         cell.truncate(size, overflow="ellipsis")
@@ -555,7 +583,7 @@ class AnswerLines:
         self.user_width = min(users, console.width * 15 // 100)
 
     def name(self, event: Path) -> str:
-        return event.stem if self.grouped else f"{event.parent.name}/{event.name}"
+        return event.stem if self.grouped else name(event)
 
     def title(self, text: str) -> None:
         self.console.print()
@@ -582,35 +610,52 @@ class AnswerLines:
         row(self.console, cells)
 
 
-def show_users(console: Console, iam, account: dict, before: dict, after: dict) -> None:
+def show_users(
+    console: Console, account: dict, answers: list[Answer], before: dict, after: dict
+) -> None:
+    left_alone = {
+        answer.user.lower(): reason
+        for answer in answers
+        for outcome, reason in (("exempt", "exempt"), ("would_attach", "report mode"))
+        if answer.outcome == outcome
+    }
     console.print(f"\nThe users of account {ACCOUNT_ID}", style="bold")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("user", "console password", "MFA", "policy before", "policy after"):
+    for heading in ("user", "password", "MFA", "policy before", "policy after"):
         table.add_column(heading, overflow="fold")
     for user in sorted(account["users"], key=lambda user: user["name"].lower()):
         name = user["name"]
-        now = after.get(name, "none")
-        changed = now != before.get(name, "none")
+        held, holds = before.get(name, "none"), after.get(name, "none")
+        reason = left_alone.get(name.lower())
+        if holds == "none" and reason:
+            now = Text(f"none ({reason})")
+        else:
+            now = Text(holds, "bold green" if holds != held else "")
         table.add_row(
             Text(name),
             "yes" if user.get("password") else "no",
             "yes" if user.get("mfa") else "no",
-            before.get(name, "none"),
-            Text(now, "bold green" if changed else ""),
+            held,
+            now,
         )
     console.print(table)
-    console.print()
+    console.print(
+        f"direct: attached to the user; group: through {account['overflow_group']}\n",
+        style="dim",
+    )
 
 
 def show_summary(
-    console: Console, answers: list[Answer], different: int, seconds: float
+    console: Console, answers: list[Answer], faults: list[str], seconds: float
 ) -> None:
+    for fault in faults:
+        row(console, [("✗", 1, "bold red"), (fault, None, "red")])
     counts = Counter(answer.outcome for answer in answers)
     parts = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-    verdict = f"{different} not as expected" if different else "all as expected"
+    verdict = f"{len(faults)} not as expected" if faults else "all as expected"
     console.print(
         f"{len(answers)} events, {verdict}, in {seconds:.0f} s: {parts}",
-        style="bold red" if different else "bold green",
+        style="bold red" if faults else "bold green",
         markup=False,
         soft_wrap=not console.is_terminal,
     )
