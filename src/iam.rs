@@ -16,12 +16,11 @@ use aws_sdk_iam::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::operation::add_user_to_group::AddUserToGroupError;
 use aws_sdk_iam::operation::attach_user_policy::AttachUserPolicyError;
 use aws_sdk_iam::types::{PolicyUsageType, ReportStateType};
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector, http_client_fn};
 use aws_smithy_types::byte_stream::ByteStream;
 use chrono::{DateTime, Utc};
 
+use crate::https::Https;
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// A connection that is not made by then will not be made.
@@ -115,14 +114,7 @@ impl Iam {
 
     /// A client with the given configuration's credentials, region, endpoint and FIPS setting.
     pub async fn new(config: &SdkConfig) -> Self {
-        let settings =
-            HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(ATTEMPT_TIMEOUT).build();
-        let connector = Connector::builder()
-            .connector_settings(settings)
-            .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build();
-        Self::with_connector(config, SharedHttpConnector::new(connector)).await
+        Self::with_connector(config, SharedHttpConnector::new(Https::new(CONNECT_TIMEOUT))).await
     }
 
     /// The same over another connector, such as one that answers in IAM's place.
@@ -157,10 +149,12 @@ impl Iam {
         let Some(Ok(request)) = self.endpoint.as_deref().map(HttpRequest::get) else {
             return;
         };
-        if let Ok(response) = self.connector.call(request).await {
+        let _ = tokio::time::timeout(ATTEMPT_TIMEOUT, async {
             // A connection goes back into the pool when its body has been read to the end.
-            let _ = ByteStream::new(response.into_body()).collect().await;
-        }
+            let body = self.connector.call(request).await.ok()?.into_body();
+            ByteStream::new(body).collect().await.ok()
+        })
+        .await;
     }
 
     /// Attaches a managed policy to a user. Idempotent.
