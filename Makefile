@@ -54,6 +54,12 @@ advisories: .venv/.stamp | need-cargo ## Known vulnerabilities of the dependenci
 check-readme: .venv/.stamp ## Links, commands and file names in the Markdown files
 	.venv/bin/python tests/check_readme.py
 
+picture: docs/flow.svg ## Render the README's picture
+
+docs/flow.svg: docs/flow.dot docs/package-lock.json
+	@npm ci --silent --no-audit --no-fund --prefix docs
+	docs/node_modules/.bin/wasm-graphviz-cli --format svg $< > $@
+
 lock: | need-python ## Renew the Python locks from tests/*.in, for every platform and Python since 3.10
 	@test -x .tools/lock/bin/uv || { $(PYTHON) -m venv .tools/lock && .tools/lock/bin/pip install --quiet uv; }
 	for source in tests/requirements*.in; do \
@@ -78,7 +84,7 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme lock clean need-python need-cargo
+.PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme picture lock clean need-python need-cargo
 
 # The CloudFormation templates' own verbs; theirs are part of `check` where they exist.
 -include infra/infra.mk
