@@ -1,0 +1,151 @@
+//! The whole account as IAM tells it in a handful of pages: who has a password, who has MFA, who carries the policy.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use crate::credential_report::{self, Row};
+use crate::exemption::{Exemption, Exemptions};
+use crate::iam::{Iam, IamError, ListedUser};
+use crate::identifiers::{GroupName, PolicyArn, UserName};
+use crate::sweep::SweepError;
+
+/// IAM makes a report within seconds; how often to ask.
+const REPORT_PAUSE: Duration = Duration::from_secs(2);
+
+/// Times in a listing and in the report may differ by their rounding.
+const ROUNDING: TimeDelta = TimeDelta::seconds(1);
+
+/// An account at the time of its credential report, and what has come since.
+#[derive(Debug)]
+pub struct Account {
+    /// The console users of the report.
+    pub console_users: Vec<Row>,
+    /// Users of whom the report does not tell: made, renamed, or made anew since it was made.
+    pub unreported: Vec<ListedUser>,
+    /// When the report was made.
+    pub reported_at: DateTime<Utc>,
+    /// When the policy was made: the day of installation.
+    pub policy_created: DateTime<Utc>,
+    coverage: Coverage,
+}
+
+/// How a user comes by the policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoveredBy {
+    /// It is attached to the user.
+    Attachment,
+    /// It is attached to a group that the user is in.
+    Group(GroupName),
+}
+
+#[derive(Debug, Default)]
+struct Coverage {
+    /// Folded names of users to whom the policy is attached.
+    users: HashSet<String>,
+    /// Groups to which it is attached.
+    groups: Vec<GroupName>,
+    /// Folded names of their members, with the place of the group in `groups`.
+    members: HashMap<String, usize>,
+}
+
+impl Account {
+    /// Reads the account, in pages. Nothing is taken for complete that is not.
+    ///
+    /// # Errors
+    /// If a list or the report cannot be had, or not by `until`.
+    pub async fn read(iam: &Iam, policy: &PolicyArn, until: Instant) -> Result<Self, SweepError> {
+        match tokio::time::timeout_at(until, Self::read_all(iam, policy)).await {
+            Ok(account) => account,
+            Err(_) => Err(SweepError::OutOfTime),
+        }
+    }
+
+    async fn read_all(iam: &Iam, policy: &PolicyArn) -> Result<Self, SweepError> {
+        // The report is made while the lists are read.
+        let mut complete = iam.generate_credential_report().await?;
+        let policy_created =
+            iam.policy_created(policy).await?.ok_or_else(|| SweepError::PolicyMissing(policy.clone()))?;
+        let coverage = Coverage::read(iam, policy).await?;
+        let (report, reported_at) = loop {
+            if complete && let Some(report) = iam.credential_report().await? {
+                break report;
+            }
+            tokio::time::sleep(REPORT_PAUSE).await;
+            complete = iam.generate_credential_report().await?;
+        };
+        let rows = credential_report::read(&report)?;
+        // Read after the report, so that whoever is in neither was not there when the sweep began.
+        let listed = iam.users().await?;
+        let (rows, unreported) = compare(rows, listed);
+        let console_users = rows.into_iter().filter(|row| row.has_password).collect();
+        Ok(Self { console_users, unreported, reported_at, policy_created, coverage })
+    }
+
+    /// How the user comes by the policy, if it does.
+    #[must_use]
+    pub fn covered_by(&self, user: &UserName) -> Option<CoveredBy> {
+        let name = user.folded();
+        if self.coverage.users.contains(&name) {
+            return Some(CoveredBy::Attachment);
+        }
+        self.coverage.members.get(&name).map(|group| CoveredBy::Group(self.coverage.groups[*group].clone()))
+    }
+
+    /// Whether the group carries the policy.
+    #[must_use]
+    pub fn carries_policy(&self, group: &GroupName) -> bool {
+        self.coverage.groups.contains(group)
+    }
+
+    /// Whether a console user is from before the policy. `None` where only its login profile can tell: the report
+    /// knows when the password was last set, which may be long after it was given.
+    #[must_use]
+    pub fn is_existing(&self, row: &Row) -> Option<bool> {
+        let before = |time: DateTime<Utc>| time < self.policy_created;
+        if row.password_last_changed.is_some_and(before) {
+            return Some(true);
+        }
+        row.created.is_some_and(|created| !before(created)).then_some(false)
+    }
+}
+
+/// The exemption that a row of the report shows by itself, without a call.
+#[must_use]
+pub fn exempt_by_report(exemptions: &Exemptions, row: &Row) -> Option<Exemption> {
+    exemptions.by_name(&row.user).or_else(|| exemptions.by_path(row.path()))
+}
+
+/// Sets the listed users aside of whom the report does not tell, and leaves out the rows that tell of others: a user may
+/// have been deleted, and another of its name made, since the report. Rows of users who are only gone stay; a look-up
+/// before any change settles them, and a listing may lag.
+fn compare(mut rows: Vec<Row>, listed: Vec<ListedUser>) -> (Vec<Row>, Vec<ListedUser>) {
+    let reported: HashMap<String, Option<DateTime<Utc>>> =
+        rows.iter().map(|row| (row.user.folded(), row.created)).collect();
+    let unreported: Vec<_> = listed
+        .into_iter()
+        .filter(|user| match reported.get(&user.name.folded()) {
+            Some(created) => created.is_some_and(|created| user.created - created > ROUNDING),
+            None => true,
+        })
+        .collect();
+    let anew: HashSet<String> = unreported.iter().map(|user| user.name.folded()).collect();
+    rows.retain(|row| !anew.contains(&row.user.folded()));
+    (rows, unreported)
+}
+
+impl Coverage {
+    async fn read(iam: &Iam, policy: &PolicyArn) -> Result<Self, IamError> {
+        let (users, groups) = iam.entities_for_policy(policy).await?;
+        let users = users.iter().map(UserName::folded).collect();
+        let mut coverage = Self { users, groups, members: HashMap::new() };
+        for (place, group) in coverage.groups.iter().enumerate() {
+            for member in iam.group_members(group).await? {
+                coverage.members.entry(member.folded()).or_insert(place);
+            }
+        }
+        Ok(coverage)
+    }
+}

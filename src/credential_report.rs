@@ -1,0 +1,142 @@
+//! IAM's credential report: who has a console password, and who has MFA.
+//!
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_getting-report.html>
+
+use chrono::{DateTime, Utc};
+
+use crate::identifiers::UserName;
+
+/// What the report says of one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The user.
+    pub user: UserName,
+    /// The user's ARN, with its path.
+    pub arn: String,
+    /// When the user was made.
+    pub created: Option<DateTime<Utc>>,
+    /// Whether it has a console password.
+    pub has_password: bool,
+    /// When the password was last set; missing where the report does not know.
+    pub password_last_changed: Option<DateTime<Utc>>,
+    /// Whether it has an MFA device.
+    pub has_mfa: bool,
+}
+
+/// A report that is no credential report.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the credential report has no column {0}")]
+pub struct MissingColumn(&'static str);
+
+/// Reads a report. The row of the root user is left out: it is no IAM user.
+///
+/// A row that cannot be read is left out too. That loses nobody: a sweep looks up every user whom the report lacks.
+///
+/// # Errors
+/// [`MissingColumn`] if the header is not that of a credential report.
+pub fn read(report: &[u8]) -> Result<Vec<Row>, MissingColumn> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(report);
+    let header = reader.byte_headers().cloned().unwrap_or_default();
+    let column = |name: &'static str| {
+        header.iter().position(|title| title.trim_ascii() == name.as_bytes()).ok_or(MissingColumn(name))
+    };
+    let [user, arn, created, has_password, password_last_changed, has_mfa] = [
+        column("user")?,
+        column("arn")?,
+        column("user_creation_time")?,
+        column("password_enabled")?,
+        column("password_last_changed")?,
+        column("mfa_active")?,
+    ];
+    let mut rows = Vec::new();
+    for record in reader.byte_records().filter_map(Result::ok).filter(|record| record.len() == header.len()) {
+        let text = |column: usize| record.get(column).and_then(|field| str::from_utf8(field).ok()).unwrap_or_default();
+        let Some(name) = UserName::new(text(user)) else { continue };
+        let Some(has_password) = flag(text(has_password)) else { continue };
+        rows.push(Row {
+            user: name,
+            arn: text(arn).to_owned(),
+            created: time(text(created)),
+            has_password,
+            password_last_changed: time(text(password_last_changed)),
+            has_mfa: flag(text(has_mfa)) == Some(true),
+        });
+    }
+    Ok(rows)
+}
+
+impl Row {
+    /// The user's path, from its ARN; `/` if it has none.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        let with_slashes = self.arn.split_once(":user").map_or("/", |(_, rest)| rest);
+        &with_slashes[..=with_slashes.rfind('/').unwrap_or(0)]
+    }
+}
+
+/// `true`, `false`, or a word such as `no_information`.
+fn flag(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// A time, or a word such as `N/A`, `no_information`, `not_supported`.
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "user,arn,user_creation_time,password_enabled,password_last_used,password_last_changed,\
+                          password_next_rotation,mfa_active,access_key_1_active";
+
+    fn report(rows: &[&str]) -> Vec<Row> {
+        read([&[HEADER], rows].concat().join("\n").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_row_tells_password_and_mfa() {
+        let rows = report(&[
+            "<root_account>,arn:aws:iam::123456789012:root,2020-01-01T00:00:00+00:00,not_supported,no_information,not_supported,not_supported,true,false",
+            "alice,arn:aws:iam::123456789012:user/eng/eu/alice,2026-01-01T00:00:00+00:00,true,no_information,2026-02-01T00:00:00+00:00,N/A,false,false",
+            "ci,arn:aws:iam::123456789012:user/ci,2026-01-01T00:00:00+00:00,false,N/A,N/A,N/A,false,true",
+        ]);
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[0].user.as_str(), rows[0].path()), ("alice", "/eng/eu/"));
+        assert!(rows[0].has_password && !rows[0].has_mfa);
+        assert_eq!(rows[0].password_last_changed.unwrap().to_rfc3339(), "2026-02-01T00:00:00+00:00");
+        assert_eq!((rows[1].user.as_str(), rows[1].path(), rows[1].has_password), ("ci", "/", false));
+        assert_eq!(rows[1].password_last_changed, None);
+    }
+
+    #[test]
+    fn columns_are_found_by_name() {
+        let rows = read(b"mfa_active,password_last_changed,password_enabled,user_creation_time,arn,user,new_column\nTRUE,N/A,TRUE,x,,bob,1").unwrap();
+        assert!(rows[0].has_password && rows[0].has_mfa && rows[0].created.is_none());
+        assert_eq!(rows[0].path(), "/");
+    }
+
+    #[test]
+    fn a_name_with_a_comma_is_read_if_quoted_and_its_row_left_out_if_not() {
+        let rest = "2026-01-01T00:00:00+00:00,true,N/A,N/A,N/A,false,false";
+        let rows = report(&[
+            &format!("\"a,b\",\"arn:aws:iam::123456789012:user/a,b\",{rest}"),
+            &format!("c,d,arn:aws:iam::123456789012:user/c,d,{rest}"),
+        ]);
+        assert_eq!(rows.iter().map(|row| row.user.as_str()).collect::<Vec<_>>(), ["a,b"]);
+    }
+
+    #[test]
+    fn what_is_no_credential_report_is_refused() {
+        for bad in [&b""[..], b"<html>", b"user,arn\nalice,x", &[0xff, 0xfe, 0x00]] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+}

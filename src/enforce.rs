@@ -1,0 +1,321 @@
+//! [`Trigger`](crate::event::Trigger) → [`Outcome`]: puts one user under the policy, or says why not.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::event::{Change, Facts, IgnoreReason};
+use crate::iam::{Iam, IamError, IamErrorKind};
+use crate::identifiers::{GroupName, PolicyArn, UserName};
+use crate::outcome::Outcome;
+use crate::settings::{Mode, Scope, Settings};
+
+/// How long to wait before each new try when IAM does not show the user yet: five seconds together.
+pub const VISIBILITY_WAITS: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(1500),
+    Duration::from_millis(1750),
+];
+
+/// IAM shows a new user within about 30 seconds. A user that is not there when its event is this old is gone.
+const GONE_AFTER: TimeDelta = TimeDelta::minutes(2);
+
+/// Nothing that IAM does may keep an invocation longer. All calls and waits of an ordinary event fit in well.
+pub const TIME_LIMIT: Duration = Duration::from_secs(25);
+
+/// Why a user could not be put under the policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnforceError {
+    /// IAM does not show a user of whom the event is young.
+    #[error(
+        "user {user}: IAM does not show the user yet ({call} answered NoSuchEntity for five seconds). Lambda tries again \
+         after one and two minutes; if this stays, see in CloudTrail whether the user was deleted"
+    )]
+    UserNotVisible {
+        /// The user.
+        user: UserName,
+        /// The call that did not find it.
+        call: &'static str,
+    },
+    /// The policy does not exist.
+    #[error(
+        "user {user}: AttachUserPolicy answered NoSuchEntity although the user exists, so the policy {policy} is missing. \
+         Deploy the stack again or correct FORCE_MFA_POLICY_ARN, then redrive the failure queue"
+    )]
+    PolicyMissing {
+        /// The user left without the policy.
+        user: UserName,
+        /// The policy.
+        policy: PolicyArn,
+    },
+    /// The user's quota of managed policies is full, and the overflow group is no way out.
+    #[error(
+        "user {user}: AttachUserPolicy answered LimitExceeded, since the user's quota of managed policies is full, and {no_group}"
+    )]
+    QuotaExhausted {
+        /// The user left without the policy.
+        user: UserName,
+        /// Why the overflow group does not help.
+        no_group: NoGroup,
+    },
+    /// A call failed.
+    #[error("user {user}: {error}. {}", advice(error))]
+    Iam {
+        /// The user left without the policy.
+        user: UserName,
+        /// The call and what it failed with.
+        #[source]
+        error: IamError,
+    },
+    /// The time for one event is over.
+    #[error(
+        "user {user}: IAM did not answer all calls within {} s. Lambda tries again; if this stays, look at the AWS Health \
+         Dashboard for IAM, then redrive the failure queue",
+        TIME_LIMIT.as_secs()
+    )]
+    OutOfTime {
+        /// The user left without the policy.
+        user: UserName,
+    },
+}
+
+/// Why the overflow group does not help a user whose quota is full.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoGroup {
+    /// None is configured.
+    #[error("no overflow group is set. Set FORCE_MFA_OVERFLOW_GROUP, or detach a policy from the user")]
+    NotSet,
+    /// The user is in as many groups as IAM allows.
+    #[error(
+        "the user is in too many groups to be added to {0} (AddUserToGroup answered LimitExceeded). Detach a policy from the user, or take it out of a group"
+    )]
+    UserFull(GroupName),
+    /// The group does not exist.
+    #[error(
+        "the overflow group {0} does not exist (AddUserToGroup answered NoSuchEntity). Deploy the stack again or correct FORCE_MFA_OVERFLOW_GROUP"
+    )]
+    Missing(GroupName),
+    /// The group exists but does not carry the policy, so that adding the user would protect nobody.
+    #[error(
+        "the overflow group {0} does not carry the policy. Attach the policy to it (deploying the stack again does)"
+    )]
+    Unarmed(GroupName),
+}
+
+/// What to do about a failed call.
+pub(crate) fn advice(error: &IamError) -> String {
+    match error.kind {
+        IamErrorKind::AccessDenied => format!(
+            "Allow iam:{} to the function's role (infra/template.yaml does) and see whether a permissions boundary or an \
+             SCP denies it, then redrive the failure queue",
+            error.call
+        ),
+        IamErrorKind::Throttled => {
+            "Lambda tries again after one and two minutes; if this stays, see in CloudTrail who \
+                                    else calls IAM so often, then redrive the failure queue"
+                .to_owned()
+        }
+        IamErrorKind::Unavailable => {
+            "Lambda tries again after one and two minutes; if this stays, look at the AWS Health \
+                                      Dashboard for IAM, then redrive the failure queue"
+                .to_owned()
+        }
+        IamErrorKind::NoSuchEntity | IamErrorKind::LimitExceeded | IamErrorKind::Other => {
+            "Mend what IAM says, then redrive the failure queue".to_owned()
+        }
+    }
+}
+
+/// What came of one try to put a user under the policy.
+#[derive(Debug)]
+pub(crate) enum Try {
+    /// It is under the policy, or need not be.
+    Done(Outcome),
+    /// IAM does not show something that is needed.
+    Missing(Missing),
+}
+
+/// What IAM does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The user, by the call named.
+    User(&'static str),
+    /// The policy.
+    Policy,
+}
+
+/// Puts single users under the policy.
+#[derive(Clone, Debug)]
+pub struct Enforcer {
+    /// The settings.
+    pub settings: Settings,
+    /// The account's IAM.
+    pub iam: Iam,
+    /// How long to wait before each new try when IAM does not show a user: [`VISIBILITY_WAITS`].
+    pub waits: Vec<Duration>,
+}
+
+impl Enforcer {
+    /// Puts the user under the policy, if it has a password and is not exempt. Safe to repeat.
+    ///
+    /// # Errors
+    /// Every end that leaves a user who should be covered without the policy.
+    pub async fn enforce(&self, user: &UserName, change: Change, facts: &Facts) -> Result<Outcome, EnforceError> {
+        match tokio::time::timeout(TIME_LIMIT, self.decide(user, change, facts)).await {
+            Ok(result) => result,
+            Err(_) => Err(EnforceError::OutOfTime { user: user.clone() }),
+        }
+    }
+
+    async fn decide(&self, user: &UserName, change: Change, facts: &Facts) -> Result<Outcome, EnforceError> {
+        if let Some(exemption) = self.settings.exemptions.by_name(user) {
+            return Ok(Outcome::Exempt { user: user.clone(), exemption });
+        }
+        let has_password = match (change, self.settings.scope) {
+            // The event itself proves the password, or none is needed.
+            (Change::LoginProfileCreated, _) | (Change::UserCreated | Change::PolicyRemoved, Scope::AllUsers) => true,
+            (Change::UserCreated | Change::PolicyRemoved, Scope::ConsoleUsers) => {
+                self.iam.login_profile(user).await.map_err(failed(user))?.is_some()
+            }
+        };
+        if !has_password {
+            // A user that IAM does not show yet is no console user either: a password has an event of its own.
+            return Ok(Outcome::Ignored { reason: IgnoreReason::NotAConsoleUser, user: Some(user.clone()) });
+        }
+        let mut waits = self.waits.iter();
+        loop {
+            let missing = match self.attempt(user).await? {
+                Try::Done(outcome) => return Ok(outcome),
+                Try::Missing(missing) => missing,
+            };
+            match waits.next() {
+                Some(wait) => tokio::time::sleep(*wait).await,
+                None => return self.give_up(user, missing, is_young(facts.time, Utc::now())),
+            }
+        }
+    }
+
+    /// How it ends when what was to be attached, or to whom, has not shown itself.
+    fn give_up(&self, user: &UserName, missing: Missing, young: bool) -> Result<Outcome, EnforceError> {
+        match missing {
+            Missing::User(call) if young => Err(EnforceError::UserNotVisible { user: user.clone(), call }),
+            Missing::User(_) => Ok(Outcome::Ignored { reason: IgnoreReason::UserGone, user: Some(user.clone()) }),
+            Missing::Policy => Err(self.policy_missing(user)),
+        }
+    }
+
+    /// One try to put a console user under the policy, with its exemptions looked up.
+    pub(crate) async fn attempt(&self, user: &UserName) -> Result<Try, EnforceError> {
+        let exemptions = &self.settings.exemptions;
+        if exemptions.need_the_user() {
+            let Some(attributes) = self.iam.user(user).await.map_err(failed(user))? else {
+                return Ok(Try::Missing(Missing::User("GetUser")));
+            };
+            if let Some(exemption) = exemptions.by_attributes(&attributes.path, &attributes.tags) {
+                return Ok(Try::Done(Outcome::Exempt { user: user.clone(), exemption }));
+            }
+        }
+        match self.settings.mode {
+            Mode::Report => Ok(Try::Done(Outcome::WouldAttach { user: user.clone() })),
+            Mode::Enforce => self.cover(user).await,
+        }
+    }
+
+    /// Attaches the policy, or adds the user to the overflow group if the user's quota is full.
+    ///
+    /// # Errors
+    /// Every end that leaves the user without the policy, but for something missing: that may show itself yet.
+    pub(crate) async fn cover(&self, user: &UserName) -> Result<Try, EnforceError> {
+        let Err(error) = self.iam.attach_user_policy(user, &self.settings.policy).await else {
+            return Ok(Try::Done(Outcome::Attached { user: user.clone() }));
+        };
+        match error.kind {
+            // The same answer for a missing user and a missing policy; only asking tells which.
+            IamErrorKind::NoSuchEntity => Ok(Try::Missing(match self.iam.user(user).await.map_err(failed(user))? {
+                Some(_) => Missing::Policy,
+                None => Missing::User(error.call),
+            })),
+            IamErrorKind::LimitExceeded => match &self.settings.overflow_group {
+                Some(group) => self.add_to_group(user, group).await,
+                None => Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::NotSet }),
+            },
+            IamErrorKind::AccessDenied | IamErrorKind::Throttled | IamErrorKind::Unavailable | IamErrorKind::Other => {
+                Err(failed(user)(error))
+            }
+        }
+    }
+
+    async fn add_to_group(&self, user: &UserName, group: &GroupName) -> Result<Try, EnforceError> {
+        let exhausted = |no_group| EnforceError::QuotaExhausted { user: user.clone(), no_group };
+        let Err(error) = self.iam.add_user_to_group(user, group).await else {
+            return Ok(Try::Done(Outcome::AddedToGroup { user: user.clone(), group: group.clone() }));
+        };
+        match error.kind {
+            IamErrorKind::NoSuchEntity => match self.iam.user(user).await.map_err(failed(user))? {
+                Some(_) => Err(exhausted(NoGroup::Missing(group.clone()))),
+                None => Ok(Try::Missing(Missing::User(error.call))),
+            },
+            IamErrorKind::LimitExceeded => Err(exhausted(NoGroup::UserFull(group.clone()))),
+            IamErrorKind::AccessDenied | IamErrorKind::Throttled | IamErrorKind::Unavailable | IamErrorKind::Other => {
+                Err(failed(user)(error))
+            }
+        }
+    }
+
+    pub(crate) fn policy_missing(&self, user: &UserName) -> EnforceError {
+        EnforceError::PolicyMissing { user: user.clone(), policy: self.settings.policy.clone() }
+    }
+}
+
+/// Names the user whom a failed call was about.
+pub(crate) fn failed(user: &UserName) -> impl Fn(IamError) -> EnforceError + '_ {
+    |error| EnforceError::Iam { user: user.clone(), error }
+}
+
+/// Whether a user whom IAM does not show may yet appear. An event without a time counts as young: rather tried again
+/// than lost.
+fn is_young(event_time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    event_time.is_none_or(|time| now - time < GONE_AFTER)
+}
+
+impl EnforceError {
+    /// The `errorType` of the failed invocation.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::UserNotVisible { .. } => "user_not_visible",
+            Self::PolicyMissing { .. } => "policy_missing",
+            Self::QuotaExhausted { .. } => "quota_exhausted",
+            Self::OutOfTime { .. } => "iam_unavailable",
+            Self::Iam { error, .. } => error.kind.error_type(),
+        }
+    }
+
+    /// The user left without the policy.
+    #[must_use]
+    pub fn user(&self) -> &UserName {
+        match self {
+            Self::UserNotVisible { user, .. }
+            | Self::PolicyMissing { user, .. }
+            | Self::QuotaExhausted { user, .. }
+            | Self::OutOfTime { user }
+            | Self::Iam { user, .. } => user,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_user_is_given_two_minutes_from_the_event() {
+        let now = Utc::now();
+        for (seconds_ago, young) in [(-3600, true), (0, true), (119, true), (120, false), (86_400, false)] {
+            assert_eq!(is_young(Some(now - TimeDelta::seconds(seconds_ago)), now), young, "{seconds_ago} s ago");
+        }
+        assert!(is_young(None, now), "an event without a time must not be taken for an old one");
+    }
+}

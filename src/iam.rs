@@ -1,0 +1,434 @@
+//! The few IAM calls, and their errors told apart by what they mean. Nothing else in the crate knows the SDK.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_iam::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+use aws_sdk_iam::config::http::HttpRequest;
+use aws_sdk_iam::config::interceptors::InterceptorContext;
+use aws_sdk_iam::config::retry::{ClassifyRetry, RetryAction, RetryConfig};
+use aws_sdk_iam::config::timeout::TimeoutConfig;
+use aws_sdk_iam::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_iam::operation::add_user_to_group::AddUserToGroupError;
+use aws_sdk_iam::operation::attach_user_policy::AttachUserPolicyError;
+use aws_sdk_iam::types::{PolicyUsageType, ReportStateType};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use aws_smithy_types::byte_stream::ByteStream;
+use chrono::{DateTime, Utc};
+
+use crate::identifiers::{GroupName, PolicyArn, UserName};
+
+/// A connection that is not made by then will not be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// One try of a call. IAM's writes take well under a second; now and then some.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A call with all its tries.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Tries of a call, the first included, with growing random pauses of at most [`MAX_BACKOFF`] between.
+const ATTEMPTS: u32 = 5;
+const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// What an IAM call failed with, by what it means to the guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IamErrorKind {
+    /// Something that the call names does not exist, or does not yet.
+    NoSuchEntity,
+    /// A quota is full.
+    LimitExceeded,
+    /// The caller's credentials or permissions do not do.
+    AccessDenied,
+    /// Too many calls, also after all retries.
+    Throttled,
+    /// No answer, a server error, or a state that passes, also after all retries.
+    Unavailable,
+    /// Anything else.
+    Other,
+}
+
+impl IamErrorKind {
+    /// The `errorType` of an invocation that fails for this alone.
+    #[must_use]
+    pub const fn error_type(self) -> &'static str {
+        match self {
+            Self::AccessDenied => "access_denied",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "iam_unavailable",
+            Self::NoSuchEntity | Self::LimitExceeded | Self::Other => "iam_error",
+        }
+    }
+}
+
+/// A failed IAM call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{call}: {answer}")]
+pub struct IamError {
+    /// The API action.
+    pub call: &'static str,
+    /// What the failure means.
+    pub kind: IamErrorKind,
+    /// IAM's own code and message, or what happened on the way to it.
+    pub answer: String,
+}
+
+/// What exempts a user beside its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserAttributes {
+    /// The path, `/` if it has none.
+    pub path: String,
+    /// Keys and values.
+    pub tags: Vec<(String, String)>,
+}
+
+/// The IAM of one account.
+#[derive(Clone, Debug)]
+pub struct Iam {
+    client: aws_sdk_iam::Client,
+    connector: SharedHttpConnector,
+    endpoint: Option<String>,
+}
+
+impl Iam {
+    /// A client with the given configuration's credentials, region, endpoint and FIPS setting.
+    pub async fn new(config: &SdkConfig) -> Self {
+        let settings =
+            HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(ATTEMPT_TIMEOUT).build();
+        let connector = Connector::builder()
+            .connector_settings(settings)
+            .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build();
+        Self::with_connector(config, SharedHttpConnector::new(connector)).await
+    }
+
+    /// The same over another connector, such as one that answers in IAM's place.
+    pub async fn with_connector(config: &SdkConfig, connector: SharedHttpConnector) -> Self {
+        let shared = connector.clone();
+        let iam = aws_sdk_iam::config::Builder::from(config)
+            .http_client(http_client_fn(move |_, _| shared.clone()))
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(ATTEMPTS)
+                    .with_initial_backoff(INITIAL_BACKOFF)
+                    .with_max_backoff(MAX_BACKOFF),
+            )
+            .retry_classifier(PassingConflict)
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .operation_timeout(OPERATION_TIMEOUT)
+                    .build(),
+            )
+            .stalled_stream_protection(aws_sdk_iam::config::StalledStreamProtectionConfig::disabled())
+            .build();
+        Self { client: aws_sdk_iam::Client::from_conf(iam), connector, endpoint: endpoint(config).await }
+    }
+
+    /// Opens the connection that the first call will use, with a request that is no API call. While a Lambda starts it
+    /// has a whole core, afterwards at the smallest memory size a fourteenth of one: TLS belongs into the start.
+    ///
+    /// A failure is of no account: the first call then connects by itself, and tells what is wrong.
+    pub async fn warm(&self) {
+        let Some(Ok(request)) = self.endpoint.as_deref().map(HttpRequest::get) else {
+            return;
+        };
+        if let Ok(response) = self.connector.call(request).await {
+            // A connection goes back into the pool when its body has been read to the end.
+            let _ = ByteStream::new(response.into_body()).collect().await;
+        }
+    }
+
+    /// Attaches a managed policy to a user. Idempotent.
+    ///
+    /// # Errors
+    /// `NoSuchEntity` if the user or the policy does not exist, `LimitExceeded` if the user's quota is full.
+    pub async fn attach_user_policy(&self, user: &UserName, policy: &PolicyArn) -> Result<(), IamError> {
+        let call = self.client.attach_user_policy().user_name(user.as_str()).policy_arn(policy.as_str());
+        call.send().await.map(drop).map_err(|error| iam_error("AttachUserPolicy", &error))
+    }
+
+    /// Adds a user to a group. Idempotent.
+    ///
+    /// # Errors
+    /// `NoSuchEntity` if the user or the group does not exist, `LimitExceeded` if the user is in ten groups.
+    pub async fn add_user_to_group(&self, user: &UserName, group: &GroupName) -> Result<(), IamError> {
+        let call = self.client.add_user_to_group().user_name(user.as_str()).group_name(group.as_str());
+        call.send().await.map(drop).map_err(|error| iam_error("AddUserToGroup", &error))
+    }
+
+    /// When the user got its console password; `None` if it has none, or does not exist.
+    ///
+    /// # Errors
+    /// Any but `NoSuchEntity`.
+    pub async fn login_profile(&self, user: &UserName) -> Result<Option<DateTime<Utc>>, IamError> {
+        let call = self.client.get_login_profile().user_name(user.as_str());
+        let answer = found(call.send().await.map_err(|error| iam_error("GetLoginProfile", &error)))?;
+        Ok(answer.map(|answer| answer.login_profile.map(|profile| utc(profile.create_date)).unwrap_or_default()))
+    }
+
+    /// The user's path and tags; `None` if it does not exist, or is not visible yet.
+    ///
+    /// # Errors
+    /// Any but `NoSuchEntity`.
+    pub async fn user(&self, user: &UserName) -> Result<Option<UserAttributes>, IamError> {
+        let call = self.client.get_user().user_name(user.as_str());
+        let answer = found(call.send().await.map_err(|error| iam_error("GetUser", &error)))?;
+        Ok(answer.and_then(|answer| answer.user).map(|user| UserAttributes {
+            path: user.path,
+            tags: user.tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value)).collect(),
+        }))
+    }
+}
+
+/// A user as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUser {
+    /// The name.
+    pub name: UserName,
+    /// The path, `/` if it has none.
+    pub path: String,
+    /// When the user was made.
+    pub created: DateTime<Utc>,
+}
+
+/// The calls for a whole account. A list is whole or an error, never shorter than it is.
+impl Iam {
+    /// Has IAM make a credential report; whether one is there already. IAM makes a new one every four hours at most.
+    ///
+    /// # Errors
+    /// If the call fails.
+    pub async fn generate_credential_report(&self) -> Result<bool, IamError> {
+        let answer = self.client.generate_credential_report().send().await;
+        let answer = answer.map_err(|error| iam_error("GenerateCredentialReport", &error))?;
+        Ok(answer.state == Some(ReportStateType::Complete))
+    }
+
+    /// The credential report and when it was made; `None` if there is none, none yet, or none any more.
+    ///
+    /// # Errors
+    /// If the call fails otherwise.
+    pub async fn credential_report(&self) -> Result<Option<(Vec<u8>, DateTime<Utc>)>, IamError> {
+        const NONE_NOW: [&str; 3] = ["ReportNotPresent", "ReportExpired", "ReportInProgress"];
+        match self.client.get_credential_report().send().await {
+            Ok(answer) => {
+                Ok(answer.content.zip(answer.generated_time).map(|(csv, time)| (csv.into_inner(), utc(time))))
+            }
+            Err(error) if error.code().is_some_and(|code| NONE_NOW.contains(&code)) => Ok(None),
+            Err(error) => Err(iam_error("GetCredentialReport", &error)),
+        }
+    }
+
+    /// When the policy was made; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// Any but `NoSuchEntity`.
+    pub async fn policy_created(&self, policy: &PolicyArn) -> Result<Option<DateTime<Utc>>, IamError> {
+        let call = self.client.get_policy().policy_arn(policy.as_str());
+        let answer = found(call.send().await.map_err(|error| iam_error("GetPolicy", &error)))?;
+        Ok(answer.map(|answer| answer.policy.and_then(|policy| policy.create_date).map(utc).unwrap_or_default()))
+    }
+
+    /// The users and the groups that the policy is attached to.
+    ///
+    /// # Errors
+    /// If any page cannot be had.
+    pub async fn entities_for_policy(&self, policy: &PolicyArn) -> Result<(Vec<UserName>, Vec<GroupName>), IamError> {
+        const CALL: &str = "ListEntitiesForPolicy";
+        let (mut users, mut groups) = (Vec::new(), Vec::new());
+        let mut pages = Pages::of(CALL);
+        while pages.more {
+            let call = self.client.list_entities_for_policy().policy_arn(policy.as_str());
+            // A permissions boundary is listed too, unless it is asked not to be; it does not attach the policy.
+            let call = call.policy_usage_filter(PolicyUsageType::PermissionsPolicy).max_items(PAGE);
+            let page = call.set_marker(pages.marker.take()).send().await.map_err(|error| iam_error(CALL, &error))?;
+            for user in page.policy_users.unwrap_or_default() {
+                users.push(listed(CALL, user.user_name.as_deref().and_then(UserName::new))?);
+            }
+            for group in page.policy_groups.unwrap_or_default() {
+                groups.push(listed(CALL, group.group_name.as_deref().and_then(GroupName::new))?);
+            }
+            pages.turn(page.is_truncated, page.marker)?;
+        }
+        Ok((users, groups))
+    }
+
+    /// The members of a group; none if the group does not exist any more.
+    ///
+    /// # Errors
+    /// If any page cannot be had.
+    pub async fn group_members(&self, group: &GroupName) -> Result<Vec<UserName>, IamError> {
+        const CALL: &str = "GetGroup";
+        let mut members = Vec::new();
+        let mut pages = Pages::of(CALL);
+        while pages.more {
+            let call = self.client.get_group().group_name(group.as_str()).max_items(PAGE);
+            let call = call.set_marker(pages.marker.take());
+            let Some(page) = found(call.send().await.map_err(|error| iam_error(CALL, &error)))? else {
+                return Ok(Vec::new());
+            };
+            for user in page.users {
+                members.push(listed(CALL, UserName::new(&user.user_name))?);
+            }
+            pages.turn(page.is_truncated, page.marker)?;
+        }
+        Ok(members)
+    }
+
+    /// Every user of the account.
+    ///
+    /// # Errors
+    /// If any page cannot be had.
+    pub async fn users(&self) -> Result<Vec<ListedUser>, IamError> {
+        const CALL: &str = "ListUsers";
+        let mut users = Vec::new();
+        let mut pages = Pages::of(CALL);
+        while pages.more {
+            let call = self.client.list_users().max_items(PAGE).set_marker(pages.marker.take());
+            let page = call.send().await.map_err(|error| iam_error(CALL, &error))?;
+            for user in page.users {
+                let name = listed(CALL, UserName::new(&user.user_name))?;
+                users.push(ListedUser { name, path: user.path, created: utc(user.create_date) });
+            }
+            pages.turn(page.is_truncated, page.marker)?;
+        }
+        Ok(users)
+    }
+}
+
+/// The most that IAM gives in one page.
+const PAGE: i32 = 1000;
+
+/// A list being read page by page to its end.
+struct Pages {
+    call: &'static str,
+    more: bool,
+    marker: Option<String>,
+    last_marker: Option<String>,
+}
+
+impl Pages {
+    const fn of(call: &'static str) -> Self {
+        Self { call, more: true, marker: None, last_marker: None }
+    }
+
+    /// Takes what a page says of the next. A list that breaks off, or goes round in circles, is an error.
+    fn turn(&mut self, is_truncated: bool, marker: Option<String>) -> Result<(), IamError> {
+        if is_truncated && (marker.is_none() || marker == self.last_marker) {
+            return Err(broken_off(self.call, "a page says that there are more, but not where"));
+        }
+        self.more = is_truncated;
+        self.last_marker.clone_from(&marker);
+        self.marker = marker;
+        Ok(())
+    }
+}
+
+/// An entry of a list must name somebody: leaving it out would make the list shorter than it is.
+fn listed<T>(call: &'static str, name: Option<T>) -> Result<T, IamError> {
+    name.ok_or_else(|| broken_off(call, "an entry has no name, or one that IAM does not allow"))
+}
+
+fn broken_off(call: &'static str, what: &str) -> IamError {
+    IamError { call, kind: IamErrorKind::Other, answer: format!("IAM's list cannot be used: {what}") }
+}
+
+/// The URL that the client calls, found as the client finds it; `None` if that fails, which its first call will tell.
+async fn endpoint(config: &SdkConfig) -> Option<String> {
+    let for_iam = std::env::var("AWS_ENDPOINT_URL_IAM").ok().filter(|url| !url.is_empty());
+    if let Some(configured) = for_iam.or_else(|| config.endpoint_url().map(str::to_owned)) {
+        return Some(configured);
+    }
+    let params = Params::builder()
+        .region(config.region()?.as_ref())
+        .set_use_fips(config.use_fips())
+        .set_use_dual_stack(config.use_dual_stack())
+        .build()
+        .ok()?;
+    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await.ok()?;
+    Some(endpoint.url().to_owned())
+}
+
+fn found<T>(answer: Result<T, IamError>) -> Result<Option<T>, IamError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.kind == IamErrorKind::NoSuchEntity => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn utc(time: aws_sdk_iam::primitives::DateTime) -> DateTime<Utc> {
+    DateTime::from_timestamp(time.secs(), time.subsec_nanos()).unwrap_or_default()
+}
+
+/// Conflicts that pass: another change to the same user is under way, or the user was made a moment ago.
+const PASSING_CONFLICTS: [&str; 2] = ["ConcurrentModification", "EntityTemporarilyUnmodifiable"];
+
+/// Has the SDK retry conflicts that pass; it takes every 409 for final.
+#[derive(Debug)]
+struct PassingConflict;
+
+impl ClassifyRetry for PassingConflict {
+    fn name(&self) -> &'static str {
+        "conflict that passes"
+    }
+
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let Some(Err(error)) = context.output_or_error() else {
+            return RetryAction::NoActionIndicated;
+        };
+        let code = error.as_operation_error().and_then(|error| {
+            let attach = error.downcast_ref::<AttachUserPolicyError>().and_then(ProvideErrorMetadata::code);
+            attach.or_else(|| error.downcast_ref::<AddUserToGroupError>().and_then(ProvideErrorMetadata::code))
+        });
+        if code.is_some_and(|code| PASSING_CONFLICTS.contains(&code)) {
+            RetryAction::transient_error()
+        } else {
+            RetryAction::NoActionIndicated
+        }
+    }
+}
+
+/// The codes with which AWS services say that there were too many calls.
+const THROTTLES: [&str; 8] = [
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "SlowDown",
+];
+
+fn iam_error<E>(call: &'static str, error: &SdkError<E>) -> IamError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let kind = match (error, error.code(), status) {
+        (SdkError::ServiceError(_), Some("NoSuchEntity"), _) => IamErrorKind::NoSuchEntity,
+        (SdkError::ServiceError(_), Some("LimitExceeded"), _) => IamErrorKind::LimitExceeded,
+        (SdkError::ServiceError(_), Some(code), _) if THROTTLES.contains(&code) => IamErrorKind::Throttled,
+        (SdkError::ServiceError(_), _, Some(429)) => IamErrorKind::Throttled,
+        (SdkError::ServiceError(_), Some("AccessDenied"), _) | (SdkError::ServiceError(_), _, Some(403)) => {
+            IamErrorKind::AccessDenied
+        }
+        (SdkError::ServiceError(_), Some(code), _) if PASSING_CONFLICTS.contains(&code) => IamErrorKind::Unavailable,
+        (_, _, Some(500..)) | (SdkError::TimeoutError(_) | SdkError::DispatchFailure(_), ..) => {
+            IamErrorKind::Unavailable
+        }
+        _ => IamErrorKind::Other,
+    };
+    let answer = match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("IAM answered {code}: {message}"),
+        (Some(code), None) => format!("IAM answered {code}"),
+        _ => match status {
+            Some(status) => format!("IAM answered HTTP {status} ({})", DisplayErrorContext(error)),
+            None => format!("IAM did not answer ({})", DisplayErrorContext(error)),
+        },
+    };
+    IamError { call, kind, answer }
+}

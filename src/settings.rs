@@ -1,0 +1,301 @@
+//! Environment → [`Settings`]. Read once, at the start; every problem is told at once.
+
+use std::fmt;
+
+use crate::exemption::{ExemptTag, Exemptions, NamePattern};
+use crate::identifiers::{GroupName, PolicyArn};
+
+/// How the guard is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `FORCE_MFA_POLICY_ARN`: the managed policy to attach.
+    pub policy: PolicyArn,
+    /// `FORCE_MFA_MODE`: whether anything is written.
+    pub mode: Mode,
+    /// `FORCE_MFA_SCOPE`: whether users without a password are covered too.
+    pub scope: Scope,
+    /// `FORCE_MFA_EXISTING_USERS`: what a sweep does with console users from before the policy.
+    pub existing_users: Mode,
+    /// `FORCE_MFA_EXEMPT_USERS`, `FORCE_MFA_EXEMPT_PATHS`, `FORCE_MFA_EXEMPT_TAG`: who is left alone.
+    pub exemptions: Exemptions,
+    /// `FORCE_MFA_OVERFLOW_GROUP`: the group that carries the policy for users whose quota is full.
+    pub overflow_group: Option<GroupName>,
+}
+
+/// Whether to act, or only to say what would be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Decide, log, and write to IAM.
+    #[default]
+    Enforce,
+    /// Decide and log, write nothing.
+    Report,
+}
+
+/// Which users the policy is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Users with a console password.
+    #[default]
+    ConsoleUsers,
+    /// Every user, from its creation on.
+    AllUsers,
+}
+
+/// A variable whose value the guard cannot work with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable.
+    pub variable: &'static str,
+    /// Its value; `None` if it is not set.
+    pub value: Option<String>,
+    /// What it takes.
+    pub takes: &'static str,
+}
+
+/// All that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct BadSettings(pub Vec<Problem>);
+
+impl fmt::Display for BadSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the settings cannot be used; correct these environment variables:")?;
+        for Problem { variable, value, takes } in &self.0 {
+            match value {
+                Some(value) => write!(f, "\n  {variable} is {value:?}; it takes {takes}")?,
+                None => write!(f, "\n  {variable} is not set; it takes {takes}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Reads the settings from the process's environment.
+    ///
+    /// # Errors
+    /// [`BadSettings`] lists every variable that cannot be used.
+    pub fn from_env() -> Result<Self, BadSettings> {
+        // A value that is not UTF-8 is shown with replacement characters and refused by its own rule.
+        Self::read(|variable| std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// Reads the settings from `get`, which gives a variable's value. An empty value counts as not set, since that is
+    /// how CloudFormation passes an empty parameter.
+    ///
+    /// # Errors
+    /// [`BadSettings`] lists every variable that cannot be used.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, BadSettings> {
+        let mut reader = Reader { get, problems: Vec::new() };
+        let policy = reader.required(
+            "FORCE_MFA_POLICY_ARN",
+            "the ARN of a customer managed policy in this account, such as arn:aws:iam::123456789012:policy/force-mfa",
+            PolicyArn::new,
+        );
+        let mode = reader.optional("FORCE_MFA_MODE", "enforce or report", mode);
+        let scope = reader.optional("FORCE_MFA_SCOPE", "console-users or all-users", |text| match text {
+            "console-users" => Some(Scope::ConsoleUsers),
+            "all-users" => Some(Scope::AllUsers),
+            _ => None,
+        });
+        let existing_users = reader.optional("FORCE_MFA_EXISTING_USERS", "report or enforce", mode_of_existing);
+        let users = reader.optional(
+            "FORCE_MFA_EXEMPT_USERS",
+            "user names separated by commas, with * for any run of characters, such as break-glass-*,ci",
+            |text| list(text, NamePattern::new),
+        );
+        let paths = reader.optional(
+            "FORCE_MFA_EXEMPT_PATHS",
+            "IAM paths separated by commas, each beginning and ending with /, such as /service/",
+            |text| list(text, path),
+        );
+        let tag = reader
+            .optional("FORCE_MFA_EXEMPT_TAG", "key or key=value, such as mfa-exempt=true", |text| tag(text).map(Some));
+        let overflow_group = reader.optional(
+            "FORCE_MFA_OVERFLOW_GROUP",
+            "the name of an IAM group (no path), such as force-mfa-overflow",
+            |text| GroupName::new(text).map(Some),
+        );
+        match policy {
+            Some(policy) if reader.problems.is_empty() => Ok(Self {
+                policy,
+                mode,
+                scope,
+                existing_users: existing_users.0,
+                exemptions: Exemptions { users, paths, tag },
+                overflow_group,
+            }),
+            _ => Err(BadSettings(reader.problems)),
+        }
+    }
+}
+
+/// `FORCE_MFA_EXISTING_USERS`, whose default is not that of [`Mode`]: a first deployment locks nobody out.
+struct ExistingUsers(Mode);
+
+impl Default for ExistingUsers {
+    fn default() -> Self {
+        Self(Mode::Report)
+    }
+}
+
+fn mode_of_existing(text: &str) -> Option<ExistingUsers> {
+    mode(text).map(ExistingUsers)
+}
+
+fn mode(text: &str) -> Option<Mode> {
+    match text {
+        "enforce" => Some(Mode::Enforce),
+        "report" => Some(Mode::Report),
+        _ => None,
+    }
+}
+
+/// The items of a comma list. A stray comma is no item, but a list of nothing else is no list.
+fn list<T>(text: &str, item: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    let items: Vec<T> =
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(item).collect::<Option<_>>()?;
+    (!items.is_empty()).then_some(items)
+}
+
+/// An IAM path: begins and ends with `/`, printable ASCII, at most 512 characters.
+fn path(text: &str) -> Option<String> {
+    (text.starts_with('/') && text.ends_with('/') && text.len() <= 512 && text.bytes().all(|b| b.is_ascii_graphic()))
+        .then(|| text.to_owned())
+}
+
+fn tag(text: &str) -> Option<ExemptTag> {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key.trim(), Some(value.trim().to_owned())),
+        None => (text, None),
+    };
+    (!key.is_empty()).then(|| ExemptTag { key: key.to_owned(), value })
+}
+
+struct Reader<G> {
+    get: G,
+    problems: Vec<Problem>,
+}
+
+impl<G: Fn(&str) -> Option<String>> Reader<G> {
+    fn value(&self, variable: &str) -> Option<String> {
+        (self.get)(variable).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn required<T>(
+        &mut self,
+        variable: &'static str,
+        takes: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.value(variable);
+        let parsed = value.as_deref().and_then(parse);
+        if parsed.is_none() {
+            self.problems.push(Problem { variable, value, takes });
+        }
+        parsed
+    }
+
+    fn optional<T: Default>(
+        &mut self,
+        variable: &'static str,
+        takes: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        match self.value(variable) {
+            None => T::default(),
+            Some(_) => self.required(variable, takes, parse).unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: (&str, &str) = ("FORCE_MFA_POLICY_ARN", "arn:aws:iam::123456789012:policy/force-mfa");
+
+    fn read(variables: &[(&str, &str)]) -> Result<Settings, BadSettings> {
+        Settings::read(|wanted| {
+            variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_policy_is_all_that_must_be_set() {
+        let settings = read(&[POLICY]).unwrap();
+        assert_eq!(settings.mode, Mode::Enforce);
+        assert_eq!(settings.scope, Scope::ConsoleUsers);
+        assert_eq!(settings.existing_users, Mode::Report);
+        assert_eq!(settings.exemptions, Exemptions::default());
+        assert_eq!(settings.overflow_group, None);
+    }
+
+    #[test]
+    fn empty_values_count_as_not_set() {
+        let empty = [
+            "FORCE_MFA_MODE",
+            "FORCE_MFA_SCOPE",
+            "FORCE_MFA_EXISTING_USERS",
+            "FORCE_MFA_EXEMPT_USERS",
+            "FORCE_MFA_EXEMPT_PATHS",
+            "FORCE_MFA_EXEMPT_TAG",
+            "FORCE_MFA_OVERFLOW_GROUP",
+        ];
+        let variables: Vec<_> = empty.map(|name| (name, " ")).into_iter().chain([POLICY]).collect();
+        assert_eq!(read(&variables), read(&[POLICY]));
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let settings = read(&[
+            POLICY,
+            ("FORCE_MFA_MODE", "report"),
+            ("FORCE_MFA_SCOPE", "all-users"),
+            ("FORCE_MFA_EXISTING_USERS", "enforce"),
+            ("FORCE_MFA_EXEMPT_USERS", "break-glass-*, ci,"),
+            ("FORCE_MFA_EXEMPT_PATHS", "/service/,/bots/"),
+            ("FORCE_MFA_EXEMPT_TAG", "mfa-exempt=a=b"),
+            ("FORCE_MFA_OVERFLOW_GROUP", "force-mfa-overflow"),
+        ])
+        .unwrap();
+        assert_eq!(settings.mode, Mode::Report);
+        assert_eq!(settings.scope, Scope::AllUsers);
+        assert_eq!(settings.existing_users, Mode::Enforce);
+        assert_eq!(settings.exemptions.users, ["break-glass-*", "ci"].map(|text| NamePattern::new(text).unwrap()));
+        assert_eq!(settings.exemptions.paths, ["/service/", "/bots/"]);
+        assert_eq!(settings.exemptions.tag, Some(ExemptTag { key: "mfa-exempt".into(), value: Some("a=b".into()) }));
+        assert_eq!(settings.overflow_group, GroupName::new("force-mfa-overflow"));
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_with_variable_value_and_what_it_takes() {
+        let bad = [
+            ("FORCE_MFA_POLICY_ARN", "force-mfa"),
+            ("FORCE_MFA_MODE", "Report"),
+            ("FORCE_MFA_SCOPE", "everyone"),
+            ("FORCE_MFA_EXISTING_USERS", "lock"),
+            ("FORCE_MFA_EXEMPT_USERS", "alice;bob"),
+            ("FORCE_MFA_EXEMPT_PATHS", "/service/,service"),
+            ("FORCE_MFA_EXEMPT_TAG", "=true"),
+            ("FORCE_MFA_OVERFLOW_GROUP", "path/group"),
+        ];
+        let error = read(&bad).unwrap_err();
+        assert_eq!(error.0.len(), bad.len());
+        let message = error.to_string();
+        for (variable, value) in bad {
+            assert!(message.contains(&format!("{variable} is {value:?}; it takes ")), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_missing_policy_is_told_as_not_set() {
+        assert!(read(&[]).unwrap_err().to_string().contains("FORCE_MFA_POLICY_ARN is not set; it takes the ARN"));
+    }
+
+    #[test]
+    fn a_list_of_nothing_is_refused() {
+        assert!(read(&[POLICY, ("FORCE_MFA_EXEMPT_USERS", ", ,")]).is_err());
+    }
+}
