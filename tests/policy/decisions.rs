@@ -15,24 +15,11 @@ fn main() {
     let scenarios = rows::scenarios();
     for row in &scenarios.scenarios {
         let source = template::policy_source(&template);
-        let mut policies = vec![template::render(
-            &template,
-            source,
-            &row.partition,
-            &row.parameters,
-        )];
-        policies.extend(
-            row.other_policies
-                .iter()
-                .map(|name| scenarios.policies[name].clone()),
-        );
+        let mut policies = vec![template::render(&template, source, &row.partition, &row.parameters)];
+        policies.extend(row.other_policies.iter().map(|name| scenarios.policies[name].clone()));
         let parsed: Vec<_> = policies.iter().map(rows::parse).collect();
         let decided = evaluation::decide(&parsed, &row.request);
-        assert!(
-            row.expect.holds(decided.decision),
-            "{} does not hold",
-            row.id
-        );
+        assert!(row.expect.holds(decided.decision), "{} does not hold", row.id);
         println!(
             "{}",
             json!({

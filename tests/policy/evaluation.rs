@@ -1,8 +1,8 @@
 //! Asks `iam-rs`, an IAM policy evaluator, what comes of a request.
 
 use iam_rs::{
-    Arn, Context, ContextValue, Decision, EvaluationOptions, IAMEffect, IAMPolicy, IAMRequest,
-    PolicyEvaluator, Principal, PrincipalId,
+    Arn, Context, ContextValue, Decision, EvaluationOptions, IAMEffect, IAMPolicy, IAMRequest, PolicyEvaluator,
+    Principal, PrincipalId,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -24,11 +24,8 @@ pub struct Decided {
 }
 
 pub fn decide(policies: &[IAMPolicy], request: &Request) -> Decided {
-    let options = EvaluationOptions {
-        stop_on_explicit_deny: false,
-        collect_match_details: true,
-        ..EvaluationOptions::default()
-    };
+    let options =
+        EvaluationOptions { stop_on_explicit_deny: false, collect_match_details: true, ..EvaluationOptions::default() };
     let result = PolicyEvaluator::with_policies(policies.to_vec())
         .with_options(options)
         .evaluate(&iam_request(request))
@@ -44,31 +41,24 @@ pub fn decide(policies: &[IAMPolicy], request: &Request) -> Decided {
         .filter(|statement| statement.conditions_satisfied && Some(statement.effect) == deciding)
         .map(|statement| statement.sid.unwrap_or_default())
         .collect();
-    Decided {
-        decision: result.decision,
-        by,
-    }
+    Decided { decision: result.decision, by }
 }
 
 fn iam_request(request: &Request) -> IAMRequest {
-    let context =
-        request
-            .context
-            .iter()
-            .fold(Context::new(), |context, (key, value)| match value {
-                // The evaluator takes the text "false" for a value that is neither true nor false.
-                Value::String(text) => match text.parse::<bool>() {
-                    Ok(truth) => context.with_boolean(key, truth),
-                    Err(_) => context.with_string(key, text),
-                },
-                Value::Array(texts) => {
-                    let texts = texts.iter().filter_map(Value::as_str).map(str::to_owned);
-                    let mut context = context;
-                    context.insert(key.clone(), ContextValue::StringList(texts.collect()));
-                    context
-                }
-                other => panic!("{key}: {other} is not expected in a context"),
-            });
+    let context = request.context.iter().fold(Context::new(), |context, (key, value)| match value {
+        // The evaluator takes the text "false" for a value that is neither true nor false.
+        Value::String(text) => match text.parse::<bool>() {
+            Ok(truth) => context.with_boolean(key, truth),
+            Err(_) => context.with_string(key, text),
+        },
+        Value::Array(texts) => {
+            let texts = texts.iter().filter_map(Value::as_str).map(str::to_owned);
+            let mut context = context;
+            context.insert(key.clone(), ContextValue::StringList(texts.collect()));
+            context
+        }
+        other => panic!("{key}: {other} is not expected in a context"),
+    });
     // IAM evaluates an action without a resource type against `*`, which the evaluator's ARN cannot be. No
     // policy here names the service `none`, so that only `*` matches it.
     let resource = match request.resource.as_str() {

@@ -21,10 +21,7 @@ pub fn of(policy: &Value) -> Vec<Mutant> {
             Some(value) => *mutant.pointer_mut(pointer).expect("a place in the policy") = value,
             None => remove(&mut mutant, pointer),
         }
-        mutants.push(Mutant {
-            what,
-            policy: mutant,
-        });
+        mutants.push(Mutant { what, policy: mutant });
     });
     mutants
 }
@@ -39,11 +36,7 @@ fn visit(node: &Value, at: &str, mutate: &mut impl FnMut(&str, Option<Value>)) {
             mutate(at, Some(map["Fn::If"][2].clone()));
             for branch in ["1", "2"] {
                 let branch_at = format!("{at}/Fn::If/{branch}");
-                visit(
-                    &map["Fn::If"][branch.parse::<usize>().expect("a number")],
-                    &branch_at,
-                    mutate,
-                );
+                visit(&map["Fn::If"][branch.parse::<usize>().expect("a number")], &branch_at, mutate);
             }
         }
         Value::Object(map) => {
@@ -60,23 +53,13 @@ fn visit(node: &Value, at: &str, mutate: &mut impl FnMut(&str, Option<Value>)) {
     }
 }
 
-fn visit_statement(
-    statement: &Map<String, Value>,
-    at: &str,
-    mutate: &mut impl FnMut(&str, Option<Value>),
-) {
+fn visit_statement(statement: &Map<String, Value>, at: &str, mutate: &mut impl FnMut(&str, Option<Value>)) {
     let denies = statement["Effect"] == "Deny";
     mutate(at, None);
-    mutate(
-        &format!("{at}/Effect"),
-        Some(json!(if denies { "Allow" } else { "Deny" })),
-    );
-    for (key, other) in [
-        ("Action", "NotAction"),
-        ("NotAction", "Action"),
-        ("Resource", "NotResource"),
-        ("NotResource", "Resource"),
-    ] {
+    mutate(&format!("{at}/Effect"), Some(json!(if denies { "Allow" } else { "Deny" })));
+    for (key, other) in
+        [("Action", "NotAction"), ("NotAction", "Action"), ("Resource", "NotResource"), ("NotResource", "Resource")]
+    {
         let Some(value) = statement.get(key) else {
             continue;
         };
@@ -89,12 +72,7 @@ fn visit_statement(
         }
         let entries = value.as_array().map_or_else(
             || vec![(format!("{at}/{key}"), value)],
-            |list| {
-                list.iter()
-                    .enumerate()
-                    .map(|(i, entry)| (format!("{at}/{key}/{i}"), entry))
-                    .collect()
-            },
+            |list| list.iter().enumerate().map(|(i, entry)| (format!("{at}/{key}/{i}"), entry)).collect(),
         );
         for (place, entry) in &entries {
             if entries.len() > 1 {

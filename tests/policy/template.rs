@@ -22,26 +22,16 @@ pub fn account_template() -> Value {
 
 /// The force-MFA policy as it stands in the template, not rendered.
 pub fn policy_source(template: &Value) -> &Value {
-    template
-        .pointer("/Resources/ForceMfaPolicy/Properties/PolicyDocument")
-        .expect("the template has the policy")
+    template.pointer("/Resources/ForceMfaPolicy/Properties/PolicyDocument").expect("the template has the policy")
 }
 
 /// What `CloudFormation` makes of `source`, a part of `template`, in this partition.
 pub fn render(template: &Value, source: &Value, partition: &str, parameters: &Parameters) -> Value {
-    let known = template["Parameters"]
-        .as_object()
-        .expect("the template has parameters");
+    let known = template["Parameters"].as_object().expect("the template has parameters");
     for name in parameters.keys() {
         assert!(known.contains_key(name), "no parameter {name}");
     }
-    Rendering {
-        template,
-        partition,
-        parameters,
-    }
-    .value(source)
-    .expect("a policy is not AWS::NoValue")
+    Rendering { template, partition, parameters }.value(source).expect("a policy is not AWS::NoValue")
 }
 
 struct Rendering<'a> {
@@ -59,7 +49,7 @@ impl Rendering<'_> {
                 let (key, argument) = map.iter().next().expect("one entry");
                 match key.as_str() {
                     "Ref" if argument == "AWS::NoValue" => None,
-                    "Ref" => Some(json!(self.reference(argument.as_str().expect("a name")))),
+                    "Ref" | "Fn::GetAtt" => Some(json!(self.reference(argument.as_str().expect("a name")))),
                     "Fn::Sub" => Some(json!(self.substitute(argument.as_str().expect("text")))),
                     "Fn::If" => {
                         let name = argument[0].as_str().expect("a condition's name");
@@ -75,9 +65,7 @@ impl Rendering<'_> {
     }
 
     fn object(&self, map: &Map<String, Value>) -> Value {
-        map.iter()
-            .filter_map(|(key, value)| Some((key.clone(), self.value(value)?)))
-            .collect()
+        map.iter().filter_map(|(key, value)| Some((key.clone(), self.value(value)?))).collect()
     }
 
     fn condition(&self, name: &str) -> bool {
@@ -91,6 +79,15 @@ impl Rendering<'_> {
         match name {
             "AWS::Partition" => self.partition.to_owned(),
             "AWS::AccountId" => ACCOUNT.to_owned(),
+            // Resources, by what `Ref` and `Fn::GetAtt` make of them.
+            "ForceMfaPolicy" => format!("arn:{}:iam::{ACCOUNT}:policy/force-mfa", self.partition),
+            "OverflowGroup.Arn" => {
+                format!("arn:{}:iam::{ACCOUNT}:group/force-mfa-overflow", self.partition)
+            }
+            "FailureQueue.Arn" => {
+                format!("arn:{}:sqs:us-east-1:{ACCOUNT}:force-mfa-failures", self.partition)
+            }
+            "AWS::Region" => "us-east-1".to_owned(),
             _ => self.parameters.get(name).cloned().unwrap_or_else(|| {
                 self.template["Parameters"][name]["Default"]
                     .as_str()

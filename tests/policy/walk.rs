@@ -48,14 +48,7 @@ const fn step(
     resource: &'static str,
     expected: Expected,
 ) -> Step {
-    Step {
-        says,
-        session,
-        action,
-        resource,
-        extra: None,
-        expected,
-    }
+    Step { says, session, action, resource, extra: None, expected }
 }
 
 const fn key_step(says: &'static str, call: &'static str) -> Step {
@@ -80,71 +73,17 @@ const WALK: &[(&str, &[Step])] = &[
     (
         "A new user, whose password must be changed, signs in and enrols an app on the phone",
         &[
-            step(
-                "signs in",
-                Console,
-                "signin:AuthorizeOAuth2Access",
-                SIGN_IN,
-                NotDenied,
-            ),
-            step(
-                "reads the rules for passwords",
-                Console,
-                "iam:GetAccountPasswordPolicy",
-                "*",
-                Allowed,
-            ),
-            step(
-                "changes the password",
-                Console,
-                "iam:ChangePassword",
-                ALICE,
-                Allowed,
-            ),
+            step("signs in", Console, "signin:AuthorizeOAuth2Access", SIGN_IN, NotDenied),
+            step("reads the rules for passwords", Console, "iam:GetAccountPasswordPolicy", "*", Allowed),
+            step("changes the password", Console, "iam:ChangePassword", ALICE, Allowed),
             step("looks at EC2", Console, EC2, "*", Denied),
-            step(
-                "opens the security page",
-                Console,
-                "iam:GetUser",
-                ALICE,
-                Allowed,
-            ),
-            step(
-                "sees the own devices",
-                Console,
-                "iam:ListMFADevices",
-                ALICE,
-                Allowed,
-            ),
-            step(
-                "creates a virtual device",
-                Console,
-                "iam:CreateVirtualMFADevice",
-                PHONE,
-                Allowed,
-            ),
+            step("opens the security page", Console, "iam:GetUser", ALICE, Allowed),
+            step("sees the own devices", Console, "iam:ListMFADevices", ALICE, Allowed),
+            step("creates a virtual device", Console, "iam:CreateVirtualMFADevice", PHONE, Allowed),
             step("enrols it", Console, "iam:EnableMFADevice", ALICE, Allowed),
-            step(
-                "looks at EC2 before signing in again",
-                Console,
-                EC2,
-                "*",
-                Denied,
-            ),
-            step(
-                "looks at EC2, signed in with MFA",
-                ConsoleWithMfa,
-                EC2,
-                "*",
-                Allowed,
-            ),
-            step(
-                "looks at S3, which no policy grants",
-                ConsoleWithMfa,
-                "s3:ListAllMyBuckets",
-                "*",
-                Denied,
-            ),
+            step("looks at EC2 before signing in again", Console, EC2, "*", Denied),
+            step("looks at EC2, signed in with MFA", ConsoleWithMfa, EC2, "*", Allowed),
+            step("looks at S3, which no policy grants", ConsoleWithMfa, "s3:ListAllMyBuckets", "*", Denied),
         ],
     ),
     (
@@ -153,136 +92,34 @@ const WALK: &[(&str, &[Step])] = &[
             step("looks at EC2", Console, EC2, "*", Denied),
             key_step("asks to register the passkey", "Create"),
             key_step("enrols it", "Activate"),
-            step(
-                "checks what was enrolled",
-                Console,
-                "iam:GetMFADevice",
-                ALICE,
-                Allowed,
-            ),
-            step(
-                "looks at EC2, signed in with MFA",
-                ConsoleWithMfa,
-                EC2,
-                "*",
-                Allowed,
-            ),
-            step(
-                "makes an access key",
-                ConsoleWithMfa,
-                "iam:CreateAccessKey",
-                ALICE,
-                Allowed,
-            ),
-            step(
-                "removes the device",
-                ConsoleWithMfa,
-                "iam:DeactivateMFADevice",
-                ALICE,
-                Allowed,
-            ),
+            step("checks what was enrolled", Console, "iam:GetMFADevice", ALICE, Allowed),
+            step("looks at EC2, signed in with MFA", ConsoleWithMfa, EC2, "*", Allowed),
+            step("makes an access key", ConsoleWithMfa, "iam:CreateAccessKey", ALICE, Allowed),
+            step("removes the device", ConsoleWithMfa, "iam:DeactivateMFADevice", ALICE, Allowed),
         ],
     ),
     (
         "The same with an access key, the user's own or a stolen one",
         &[
             step("looks at EC2", AccessKey, EC2, "*", Denied),
-            step(
-                "creates a virtual device",
-                AccessKey,
-                "iam:CreateVirtualMFADevice",
-                PHONE,
-                Denied,
-            ),
-            step(
-                "enrols a device",
-                AccessKey,
-                "iam:EnableMFADevice",
-                ALICE,
-                Denied,
-            ),
-            step(
-                "removes the user's device",
-                AccessKey,
-                "iam:DeactivateMFADevice",
-                ALICE,
-                Denied,
-            ),
-            step(
-                "makes another access key",
-                AccessKey,
-                "iam:CreateAccessKey",
-                ALICE,
-                Denied,
-            ),
-            step(
-                "looks up the device's number",
-                AccessKey,
-                "iam:ListMFADevices",
-                ALICE,
-                Allowed,
-            ),
-            step(
-                "asks for a session, with the device's code",
-                AccessKey,
-                "sts:GetSessionToken",
-                "*",
-                NotDenied,
-            ),
-            step(
-                "looks at EC2 in that session",
-                ConsoleWithMfa,
-                EC2,
-                "*",
-                Allowed,
-            ),
+            step("creates a virtual device", AccessKey, "iam:CreateVirtualMFADevice", PHONE, Denied),
+            step("enrols a device", AccessKey, "iam:EnableMFADevice", ALICE, Denied),
+            step("removes the user's device", AccessKey, "iam:DeactivateMFADevice", ALICE, Denied),
+            step("makes another access key", AccessKey, "iam:CreateAccessKey", ALICE, Denied),
+            step("looks up the device's number", AccessKey, "iam:ListMFADevices", ALICE, Allowed),
+            step("asks for a session, with the device's code", AccessKey, "sts:GetSessionToken", "*", NotDenied),
+            step("looks at EC2 in that session", ConsoleWithMfa, EC2, "*", Allowed),
         ],
     ),
     (
         "The same for a colleague's user",
         &[
-            step(
-                "changes bob's password",
-                Console,
-                "iam:ChangePassword",
-                BOB,
-                Denied,
-            ),
-            step(
-                "enrols a device for bob",
-                Console,
-                "iam:EnableMFADevice",
-                BOB,
-                Denied,
-            ),
-            step(
-                "reads bob's devices",
-                Console,
-                "iam:ListMFADevices",
-                BOB,
-                Denied,
-            ),
-            step(
-                "removes bob's device",
-                Console,
-                "iam:DeactivateMFADevice",
-                BOB,
-                Denied,
-            ),
-            step(
-                "with MFA: enrols a device for bob",
-                ConsoleWithMfa,
-                "iam:EnableMFADevice",
-                BOB,
-                Denied,
-            ),
-            step(
-                "with MFA: makes an access key for bob",
-                ConsoleWithMfa,
-                "iam:CreateAccessKey",
-                BOB,
-                Denied,
-            ),
+            step("changes bob's password", Console, "iam:ChangePassword", BOB, Denied),
+            step("enrols a device for bob", Console, "iam:EnableMFADevice", BOB, Denied),
+            step("reads bob's devices", Console, "iam:ListMFADevices", BOB, Denied),
+            step("removes bob's device", Console, "iam:DeactivateMFADevice", BOB, Denied),
+            step("with MFA: enrols a device for bob", ConsoleWithMfa, "iam:EnableMFADevice", BOB, Denied),
+            step("with MFA: makes an access key for bob", ConsoleWithMfa, "iam:CreateAccessKey", BOB, Denied),
         ],
     ),
 ];
@@ -293,10 +130,7 @@ fn main() -> Result<(), String> {
     let mut surprises = 0;
     for (title, steps) in WALK {
         println!("\n{title}");
-        println!(
-            "  {:<46} {:<30} {:<38} {:<8} decided by",
-            "alice", "action", "resource", "decision"
-        );
+        println!("  {:<46} {:<30} {:<38} {:<8} decided by", "alice", "action", "resource", "decision");
         for step in *steps {
             let decided = evaluation::decide(&policies, &step.request());
             let denied = decided.decision != Decision::Allow
@@ -305,9 +139,7 @@ fn main() -> Result<(), String> {
             surprises += usize::from(!as_expected);
             let by = match decided.decision {
                 Decision::NotApplicable if denied => "no statement allows it".to_owned(),
-                Decision::NotApplicable => {
-                    "no statement denies it, and it needs no permission".to_owned()
-                }
+                Decision::NotApplicable => "no statement denies it, and it needs no permission".to_owned(),
                 Decision::Allow | Decision::Deny => decided.by.join(", "),
             };
             println!(
@@ -316,11 +148,7 @@ fn main() -> Result<(), String> {
                 step.action,
                 step.resource,
                 if denied { "denied" } else { "allowed" },
-                if as_expected {
-                    ""
-                } else {
-                    "   <- NOT AS IT SHOULD BE"
-                },
+                if as_expected { "" } else { "   <- NOT AS IT SHOULD BE" },
             );
         }
     }
@@ -344,15 +172,10 @@ impl Step {
         let mut context = Map::from_iter([("aws:username".to_owned(), json!("alice"))]);
         match self.session {
             Console => context.insert("aws:MultiFactorAuthPresent".to_owned(), json!("false")),
-            ConsoleWithMfa => {
-                context.insert("aws:MultiFactorAuthPresent".to_owned(), json!("true"))
-            }
+            ConsoleWithMfa => context.insert("aws:MultiFactorAuthPresent".to_owned(), json!("true")),
             AccessKey => None,
         };
-        context.extend(
-            self.extra
-                .map(|(key, value)| (key.to_owned(), json!(value))),
-        );
+        context.extend(self.extra.map(|(key, value)| (key.to_owned(), json!(value))));
         Request {
             principal: ALICE.to_owned(),
             action: self.action.to_owned(),
