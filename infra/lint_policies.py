@@ -86,7 +86,6 @@ def reference(name):
         "AWS::Region": "us-east-1",
         "NamePrefix": "force-mfa",
         "ForceMfaPolicy": "arn:aws:iam::123456789012:policy/force-mfa",
-        "OverflowGroup": "arn:aws:iam::123456789012:group/force-mfa-overflow",
         "FailureQueue": "arn:aws:sqs:us-east-1:123456789012:force-mfa-failures",
         "RuleDeadLetterQueue": "arn:aws:sqs:us-east-1:123456789012:force-mfa-rule-dead-letters",
         "ConsoleUserRule": "arn:aws:events:us-east-1:123456789012:rule/force-mfa-console-users",

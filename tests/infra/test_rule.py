@@ -46,7 +46,6 @@ def pattern():
         cfn.load("template.yaml"),
         resources={
             "ForceMfaPolicy": f"arn:aws:iam::{cfn.ACCOUNT}:policy/force-mfa",
-            "OverflowGroup": "force-mfa-overflow",
         },
     )
     return stack.resource("ConsoleUserRule")["EventPattern"]

@@ -11,6 +11,7 @@ use crate::template::{Parameters, account_template, render};
 const ALICE: &str = "arn:aws:iam::123456789012:user/alice";
 const PATH_ALICE: &str = "arn:aws:iam::123456789012:user/eng/eu/alice";
 const POLICY: &str = "arn:aws:iam::123456789012:policy/force-mfa";
+const OTHER_POLICY: &str = "arn:aws:iam::123456789012:policy/force-mfa-2";
 const ADMIN: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
 const OVERFLOW: &str = "arn:aws:iam::123456789012:group/force-mfa-overflow";
 const ADMINS: &str = "arn:aws:iam::123456789012:group/admins";
@@ -64,7 +65,7 @@ fn the_role_can_do_what_the_function_does() {
 fn the_role_can_do_nothing_else() {
     for (action, resource, context) in [
         ("iam:AttachUserPolicy", ALICE, &[("iam:PolicyARN", ADMIN)][..]),
-        ("iam:AttachUserPolicy", ALICE, &[("iam:PolicyARN", "arn:aws:iam::123456789012:policy/force-mfa-2")]),
+        ("iam:AttachUserPolicy", ALICE, &[("iam:PolicyARN", OTHER_POLICY)]),
         ("iam:AttachUserPolicy", ALICE, &[]),
         ("iam:AttachUserPolicy", "arn:aws:iam::111122223333:user/alice", &[("iam:PolicyARN", POLICY)]),
         ("iam:AttachGroupPolicy", OVERFLOW, &[("iam:PolicyARN", POLICY)]),
@@ -79,8 +80,8 @@ fn the_role_can_do_nothing_else() {
         ("iam:CreatePolicyVersion", POLICY, &[]),
         ("iam:SetDefaultPolicyVersion", POLICY, &[]),
         ("iam:DeletePolicy", POLICY, &[]),
-        ("iam:GetPolicy", ADMIN, &[]),
-        ("iam:ListEntitiesForPolicy", ADMIN, &[]),
+        ("iam:GetPolicy", OTHER_POLICY, &[]),
+        ("iam:ListEntitiesForPolicy", OTHER_POLICY, &[]),
         ("iam:CreateUser", ALICE, &[]),
         ("iam:DeleteUser", ALICE, &[]),
         ("iam:UpdateUser", ALICE, &[]),

@@ -81,9 +81,6 @@ impl Rendering<'_> {
             "AWS::AccountId" => ACCOUNT.to_owned(),
             // Resources, by what `Ref` and `Fn::GetAtt` make of them.
             "ForceMfaPolicy" => format!("arn:{}:iam::{ACCOUNT}:policy/force-mfa", self.partition),
-            "OverflowGroup.Arn" => {
-                format!("arn:{}:iam::{ACCOUNT}:group/force-mfa-overflow", self.partition)
-            }
             "FailureQueue.Arn" => {
                 format!("arn:{}:sqs:us-east-1:{ACCOUNT}:force-mfa-failures", self.partition)
             }
