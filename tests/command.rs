@@ -235,12 +235,15 @@ fn status_tells_of_every_console_user_how_it_is_covered() {
     account.console_user("alice").iam("AttachUserPolicy", &[("UserName", "alice"), ("PolicyArn", POLICY)]);
     account.console_user("bob").iam("AddUserToGroup", &[("UserName", "bob"), ("GroupName", GROUP)]);
     account.console_user("bob.new").console_user("break-glass-1").console_user("carol.tagged").user("ci");
-    account.iam("EnableMFADevice", &[
-        ("UserName", "alice"),
-        ("SerialNumber", "arn:aws:iam::123456789012:mfa/alice"),
-        ("AuthenticationCode1", "123456"),
-        ("AuthenticationCode2", "654321"),
-    ]);
+    account.iam(
+        "EnableMFADevice",
+        &[
+            ("UserName", "alice"),
+            ("SerialNumber", "arn:aws:iam::123456789012:mfa/alice"),
+            ("AuthenticationCode1", "123456"),
+            ("AuthenticationCode2", "654321"),
+        ],
+    );
     let tag = [("UserName", "carol.tagged"), ("Tags.member.1.Key", "mfa-exempt"), ("Tags.member.1.Value", "true")];
     account.iam("TagUser", &tag);
     let settings = ["--policy-arn", POLICY, "--exempt-users", "break-glass-*", "--exempt-tag", "mfa-exempt=true"];
@@ -265,7 +268,8 @@ fn status_tells_of_every_console_user_how_it_is_covered() {
         json!({"console_users": 6, "without_mfa": 5, "covered": 2, "exempt": 2, "uncovered": 2, "existing": 1})
     );
     assert_eq!((&json["account"], &json["policy_arn"]), (&json!("123456789012"), &json!(POLICY)));
-    assert!((0..600).contains(&json["report_age_s"].as_i64().unwrap()));
+    // moto's report is from 2015.
+    assert!(json["report_age_s"].as_i64() > Some(0));
     assert_eq!(
         json["users"][0],
         json!({"user": "alice", "arn": "arn:aws:iam::123456789012:user/alice", "mfa": true, "coverage": "direct", "detail": ""})
@@ -318,12 +322,16 @@ fn policy_and_settings_come_from_flags_then_variables_then_the_stack_then_the_po
         "Outputs": {"PolicyArn": {"Value": arn}},
     })
     .to_string();
-    account.call("cloudformation", "CreateStack", &[
-        ("StackName", "StackSet-force-mfa-0123abcd"),
-        ("TemplateBody", &template),
-        ("Parameters.member.1.ParameterKey", "ExemptUsers"),
-        ("Parameters.member.1.ParameterValue", "alice"),
-    ]);
+    account.call(
+        "cloudformation",
+        "CreateStack",
+        &[
+            ("StackName", "StackSet-force-mfa-0123abcd"),
+            ("TemplateBody", &template),
+            ("Parameters.member.1.ParameterKey", "ExemptUsers"),
+            ("Parameters.member.1.ParameterValue", "alice"),
+        ],
+    );
     let of_stack = account.run(&["status", "--format", "json"]);
     of_stack.ends(0, "");
     assert_eq!(of_stack.json()["policy_arn"], arn);
@@ -405,7 +413,7 @@ fn what_keeps_it_from_starting_is_told_with_what_to_do() {
     told(&mut command(&expired, &policy)).ends(3, "The credentials have expired: sign in again");
     told(&mut command(&unknown, &policy)).ends(3, "AWS does not know these credentials");
     told(command(&denied, &policy).env_remove("AWS_ACCESS_KEY_ID")).ends(3, "no AWS credentials");
-    told(&mut command(&denied, &["status", "--profile", "nobody"])).ends(3, "nobody");
+    told(&mut command(&denied, &["status", "--profile", "nobody"])).ends(3, "no AWS credentials in the profile nobody");
 
     let bad = ["status", "--mode", "Report", "--policy-arn", "force-mfa"];
     let bad = told(command(&denied, &bad).env("FORCE_MFA_EXEMPT_PATHS", "service"));
@@ -428,7 +436,10 @@ fn sweep_covers_who_is_uncovered_and_asks_first() {
     let report = sweep(&["--report", "--format", "json"]);
     assert_eq!(report.code, 1);
     let json = report.json();
-    assert_eq!((&json["outcome"], &json["mode"], &json["would_attach"]), (&json!("swept"), &json!("report"), &json!(2)));
+    assert_eq!(
+        (&json["outcome"], &json["mode"], &json["would_attach"]),
+        (&json!("swept"), &json!("report"), &json!(2))
+    );
     sweep(&[]).ends(2, "--yes");
     assert!(!account.carries_policy("alice"), "neither a report nor a question writes");
 
@@ -439,7 +450,9 @@ fn sweep_covers_who_is_uncovered_and_asks_first() {
         assert_eq!(json[key], count, "{key} in {json}");
     }
     assert_eq!((&json["complete"], &json["failed"]), (&json!(true), &json!([])));
-    assert!(account.carries_policy("alice") && account.carries_policy("bob") && !account.carries_policy("carol.existing"));
+    assert!(
+        account.carries_policy("alice") && account.carries_policy("bob") && !account.carries_policy("carol.existing")
+    );
 
     let all = sweep(&["--yes", "--existing-users", "enforce"]);
     all.ends(0, "");
@@ -495,10 +508,7 @@ fn replay_tells_of_each_file_what_came_of_it() {
     replay(&[path]).ends(2, "--yes");
     let report = replay(&["--report", path]);
     report.ends(0, "2 handled, 0 failed");
-    assert_eq!(
-        report.out,
-        format!("{path}/a.json: would_attach alice\n{path}/below/b.json: would_attach alice\n")
-    );
+    assert_eq!(report.out, format!("{path}/a.json: would_attach alice\n{path}/below/b.json: would_attach alice\n"));
     assert!(!account.carries_policy("alice"));
 
     let done = replay(&["--yes", path]);
@@ -532,12 +542,16 @@ fn redrive_deletes_what_succeeded_and_nothing_else() {
     account.send(&queue, "no payload");
     account.send(&queue, &of_another_account.to_string());
     let waiting = || {
-        let answer =
-            account.call("sqs", "GetQueueAttributes", &[("QueueUrl", &queue), ("AttributeName.1", "ApproximateNumberOfMessages")]);
+        let answer = account.call(
+            "sqs",
+            "GetQueueAttributes",
+            &[("QueueUrl", &queue), ("AttributeName.1", "ApproximateNumberOfMessages")],
+        );
         answer.split("<Value>").nth(1).unwrap().split('<').next().unwrap().parse::<usize>().unwrap()
     };
-    let redrive =
-        |arguments: &[&str]| account.run(&[&["redrive", "--policy-arn", POLICY, "--queue", &queue], arguments].concat());
+    let redrive = |arguments: &[&str]| {
+        account.run(&[&["redrive", "--policy-arn", POLICY, "--queue", &queue], arguments].concat())
+    };
 
     redrive(&[]).ends(2, "--yes");
     let report = redrive(&["--report"]);
@@ -595,9 +609,11 @@ fn uninstall_leaves_nothing_behind_also_after_a_failure_half_way() {
     account.iam("CreateGroup", &[("GroupName", "admins")]);
     account.iam("AttachGroupPolicy", &[("GroupName", "admins"), ("PolicyArn", POLICY)]);
     account.iam("AddUserToGroup", &[("UserName", "bob"), ("GroupName", "admins")]);
-    account.iam("CreatePolicyVersion", &[("PolicyArn", POLICY), ("PolicyDocument", DOCUMENT), ("SetAsDefault", "true")]);
+    account
+        .iam("CreatePolicyVersion", &[("PolicyArn", POLICY), ("PolicyDocument", DOCUMENT), ("SetAsDefault", "true")]);
     let put_rule = |state: &str| {
-        let rule = json!({"Name": "force-mfa-console-users", "EventPattern": "{\"source\": [\"aws.iam\"]}", "State": state});
+        let rule =
+            json!({"Name": "force-mfa-console-users", "EventPattern": "{\"source\": [\"aws.iam\"]}", "State": state});
         let headers = "Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: AWSEvents.PutRule\r\n";
         assert_eq!(post(account.port, "events", headers, &rule.to_string()).0, 200);
     };

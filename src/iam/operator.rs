@@ -66,7 +66,8 @@ impl Iam {
     pub async fn bounded_by(&self, policy: &PolicyArn) -> Result<Option<i32>, IamError> {
         let call = self.client.get_policy().policy_arn(policy.as_str());
         let answer = found(call.send().await.map_err(|error| iam_error("GetPolicy", &error)))?;
-        let boundaries = |policy: aws_sdk_iam::types::Policy| policy.permissions_boundary_usage_count.unwrap_or_default();
+        let boundaries =
+            |policy: aws_sdk_iam::types::Policy| policy.permissions_boundary_usage_count.unwrap_or_default();
         Ok(answer.map(|answer| answer.policy.map(boundaries).unwrap_or_default()))
     }
 

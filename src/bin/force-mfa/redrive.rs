@@ -100,8 +100,7 @@ async fn drain(
             kept.receipts.push(receipt);
             continue;
         }
-        let handled =
-            handler.handle(message.body.unwrap_or_default().as_bytes(), Instant::now() + TIME_LIMIT).await;
+        let handled = handler.handle(message.body.unwrap_or_default().as_bytes(), Instant::now() + TIME_LIMIT).await;
         let mut line = format!("{}: {}", one_line(&id), tally.count(&handled));
         if writes && is_done(&handled) {
             if let Err(error) = queue.delete(&receipt).await {

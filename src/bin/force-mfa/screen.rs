@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use console::{Style, Term};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tokio::sync::Notify;
 
 use crate::stop::{INTERRUPTED, Stop};
@@ -21,9 +21,14 @@ pub fn print(text: &str) -> Result<(), Stop> {
     }
 }
 
-/// Writes a line to stderr, if anyone listens.
+/// Writes lines to stderr, if anyone listens; on a terminal, broken between words.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", wrapped(text));
+}
+
+fn wrapped(text: &str) -> String {
+    let stderr = Term::stderr();
+    if stderr.is_term() { textwrap::fill(text, usize::from(stderr.size().1)) } else { text.to_owned() }
 }
 
 /// Text from elsewhere on one line, without characters that would steer the terminal.
@@ -57,7 +62,7 @@ pub fn can_ask() -> bool {
 /// [`Stop::Interrupted`] if Ctrl-C is the answer.
 pub async fn ask(question: &str, interrupt: &Interrupt) -> Result<String, Stop> {
     let mut stderr = io::stderr();
-    write!(stderr, "{question} ").and_then(|()| stderr.flush())?;
+    write!(stderr, "{} ", wrapped(question)).and_then(|()| stderr.flush())?;
     let (sender, answer) = tokio::sync::oneshot::channel();
     // A thread of its own, which Ctrl-C leaves behind: reading a line cannot be called off.
     std::thread::spawn(move || {
@@ -90,7 +95,7 @@ pub async fn confirm(yes: bool, question: &str, interrupt: &Interrupt) -> Result
 
 /// Something to look at while it takes its time, on stderr, if that is a terminal.
 pub fn spinner(what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_finish(ProgressFinish::AndClear);
     bar.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a template without unknown keys"));
     bar.set_message(what);
     bar.enable_steady_tick(Duration::from_millis(120));

@@ -129,7 +129,7 @@ impl Session {
         with_some_policy.map_err(|error| unusable(&error))?;
 
         let config = configuration(flags).await;
-        signed_in(&config).await?;
+        signed_in(&config, flags.profile.as_deref()).await?;
         let home = home_region(config.region());
         let iam = Iam::new(&config).await;
         if let Ok(settings) = Settings::read(given) {
@@ -199,11 +199,13 @@ async fn configuration(flags: &Flags) -> SdkConfig {
     loader.load().await
 }
 
-async fn signed_in(config: &SdkConfig) -> Result<(), Stop> {
+async fn signed_in(config: &SdkConfig, profile: Option<&str>) -> Result<(), Stop> {
+    let of = profile.map(|profile| format!(" in the profile {profile}")).unwrap_or_default();
     let none = |why: String| {
         Stop::NotAllowed(format!(
-            "no AWS credentials: {why}. Name a profile with --profile or AWS_PROFILE, and sign in to it (`aws sso \
-             login`, `aws login`), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            "no AWS credentials{of}. Name a profile with --profile or AWS_PROFILE and sign in to it (`aws sso login`, \
+             `aws login`), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. What was tried: {}",
+            why.trim_end_matches('.')
         ))
     };
     let provider = config.credentials_provider().ok_or_else(|| none("none are configured".to_owned()))?;

@@ -173,7 +173,8 @@ pub fn age(seconds: i64) -> String {
     match seconds {
         ..60 => format!("{seconds} s"),
         60..7200 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -208,7 +209,8 @@ async fn look(session: &Session, interrupt: &Interrupt) -> Result<Status, Stop> 
     let mut users: Vec<User> = settled
         .into_iter()
         .map(|seen| {
-            let known = Answer { mfa: seen.mfa == Some(true), existing: seen.existing == Some(true), exempt: seen.exempt };
+            let known =
+                Answer { mfa: seen.mfa == Some(true), existing: seen.existing == Some(true), exempt: seen.exempt };
             user(seen, &known)
         })
         .collect();

@@ -75,10 +75,10 @@ fn would(enforcer: &Enforcer, report: &SweepReport) -> String {
     let policy = &enforcer.settings.policy;
     let existing = match report.existing {
         0 => String::new(),
-        some => format!(" {some} existing users are left alone (--existing-users enforce takes them in)."),
+        some => format!("\n{some} existing users are left alone (--existing-users enforce takes them in)."),
     };
     format!(
-        "Account {}: {} of {} console users would get {policy}.{existing} `force-mfa status --uncovered` names them.",
+        "Account {}: {} of {} console users would get {policy}. `force-mfa status --uncovered` names them.{existing}",
         policy.account(),
         report.would_attach,
         report.console_users,
@@ -98,7 +98,13 @@ async fn watched(enforcer: &Enforcer, what: &'static str, interrupt: &Interrupt)
         () = interrupt.wait() => {
             bar.finish_and_clear();
             return Err(Stop::Interrupted(match (enforcer.settings.mode, reached.get()) {
-                (Mode::Report, _) | (Mode::Enforce, (_, 0)) => "stopped; nothing was changed".to_owned(),
+                (Mode::Report, _) => "stopped; nothing was changed".to_owned(),
+                // Whether the first users are under way is not told.
+                (Mode::Enforce, (0, _)) => {
+                    "stopped before the first user was done; up to 16 may have been under way. Whoever got the policy \
+                     keeps it; another sweep does the rest"
+                        .to_owned()
+                }
                 (Mode::Enforce, (done, all)) => format!(
                     "stopped after {done} of {all} users, with up to 16 more under way. Whoever got the policy keeps it; \
                      another sweep does the rest"
@@ -147,11 +153,9 @@ fn table(enforcer: &Enforcer, report: &SweepReport) -> String {
         report.covered,
     );
     let _ = match report.mode {
-        Mode::Enforce => write!(
-            text,
-            "  attached         {:>6}\n  added to group   {:>6}\n",
-            report.attached, report.added_to_group
-        ),
+        Mode::Enforce => {
+            write!(text, "  attached         {:>6}\n  added to group   {:>6}\n", report.attached, report.added_to_group)
+        }
         Mode::Report => writeln!(text, "  would attach     {}", alarming(report.would_attach, 6)),
     };
     let _ = write!(

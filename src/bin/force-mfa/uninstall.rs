@@ -13,7 +13,7 @@ use crate::session::{Flags, Session};
 use crate::stop::{Ending, FailedCall, Stop};
 
 /// Users and groups named in the plan; `--dry-run` goes through them all.
-const NAMED: usize = 5;
+const NAMED: usize = 3;
 /// IAM may hold something for in use for a while after its last use has ended.
 const CONFLICT_PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
@@ -86,7 +86,9 @@ fn nothing(why: &str) -> Result<Ending, Stop> {
 async fn check_account(session: &Session, named: Option<&str>) -> Result<(), Stop> {
     let account = session.settings.policy.account();
     if let Some(named) = named.filter(|named| *named != account) {
-        return Err(Stop::Usage(format!("--account is {named}, but the policy is account {account}'s: nothing was done")));
+        return Err(Stop::Usage(format!(
+            "--account is {named}, but the policy is account {account}'s: nothing was done"
+        )));
     }
     let client = aws_sdk_sts::Client::new(&session.config);
     let answer = client.get_caller_identity().send().await;
@@ -107,7 +109,7 @@ async fn agree(policy: &PolicyArn, interrupt: &Interrupt) -> Result<(), Stop> {
                 .to_owned(),
         ));
     }
-    let question = "From then on nobody is forced to use MFA by this policy. Type the account number to go on:";
+    let question = "Nobody is forced to use MFA by this policy then. Type the account number to go on:";
     if ask(question, interrupt).await? == policy.account() {
         Ok(())
     } else {
@@ -163,7 +165,8 @@ impl Plan {
     /// `None` if there is no such policy.
     async fn read(iam: &Iam, policy: &PolicyArn, overflow_group: Option<GroupName>) -> Result<Option<Self>, IamError> {
         let Some(bounded) = iam.bounded_by(policy).await? else { return Ok(None) };
-        let (users, groups) = iam.entities_for_policy(policy).await?;
+        let (mut users, groups) = iam.entities_for_policy(policy).await?;
+        users.sort_by_key(UserName::folded);
         let roles = iam.roles_with_policy(policy).await?;
         let mut kept_for: Vec<String> = roles.iter().map(|role| format!("it is attached to role {role}")).collect();
         if bounded > 0 {
@@ -211,7 +214,9 @@ impl Plan {
     fn steps(&self) -> Vec<String> {
         let mut steps: Vec<String> = self.users.iter().map(|user| format!("would detach from user {user}")).collect();
         steps.extend(self.groups.iter().map(|group| format!("would detach from group {group}")));
-        if let Some(OverflowGroup { name, members, .. }) = self.overflow.as_ref().filter(|group| group.others.is_empty()) {
+        if let Some(OverflowGroup { name, members, .. }) =
+            self.overflow.as_ref().filter(|group| group.others.is_empty())
+        {
             steps.extend(members.iter().map(|user| format!("would remove user {user} from group {name}")));
             steps.push(format!("would delete group {name}"));
         }
@@ -254,10 +259,7 @@ impl Plan {
             return Ok(ending);
         }
         if !self.kept_for.is_empty() {
-            note(&format!(
-                "The policy is kept: {}. Detach it there, then run this again.",
-                self.kept_for.join("; ")
-            ));
+            note(&format!("The policy is kept: {}. Detach it there, then run this again.", self.kept_for.join("; ")));
             return Ok(Ending { left: true, ..ending });
         }
         for version in &self.old_versions {
