@@ -186,6 +186,10 @@ fn event_bridge(
     settings: &Settings,
     facts: &mut Facts,
 ) -> Result<Trigger, PayloadError> {
+    // A list would be taken for the fields in their order.
+    if !envelope["detail"].is_object() {
+        return Err(Malformed(format!("its detail is {}, not an object", kind(&envelope["detail"]))));
+    }
     // These two may be odd without the event being lost; the rest of the envelope is not used.
     let envelope_id = envelope.remove("id").unwrap_or_default();
     let envelope_time = envelope.remove("time").unwrap_or_default();

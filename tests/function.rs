@@ -1,0 +1,209 @@
+//! The function's binary, from outside: payloads in through the Runtime API, answers, log lines and metrics out.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::event;
+use support::fake_iam::{FakeIam, Fault};
+use support::lambda::{run_function, run_function_at};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+fn bytes(payload: &Value) -> Vec<u8> {
+    payload.to_string().into_bytes()
+}
+
+/// An event that holds things which must never be logged.
+fn telling_event() -> Value {
+    let mut payload = event("CreateLoginProfile", "alice", 90);
+    payload["detail"]["userAgent"] = json!("agent-that-must-not-be-logged");
+    payload["detail"]["userIdentity"]["accessKeyId"] = json!("ASIAIOSFODNN7EXAMPLE");
+    payload
+}
+
+#[tokio::test]
+async fn an_event_is_answered_logged_and_counted() {
+    let account = FakeIam::default().with_console_user("alice");
+    let run = run_function(&account, &[], vec![bytes(&telling_event())]).await;
+
+    assert_eq!(run.answers[0].kind, "response");
+    assert_eq!(
+        run.answers[0].body,
+        json!({ "outcome": "attached", "user": "alice", "event_id": "7d5b9a3e-0000-0000-0000-000000000002" })
+    );
+    assert_eq!(account.calls(), ["AttachUserPolicy alice"]);
+
+    let [log] = &run.logs()[..] else { panic!("one log line, not {:?}", run.stdout) };
+    assert_eq!(log["level"], "INFO");
+    assert_eq!(log["outcome"], "attached");
+    assert_eq!(log["user"], "alice");
+    assert_eq!(log["event_id"], "7d5b9a3e-0000-0000-0000-000000000002");
+    assert_eq!(log["event_name"], "CreateLoginProfile");
+    assert_eq!(log["caller_arn"], "arn:aws:sts::123456789012:assumed-role/Admin/admin");
+    assert!((90.0..120.0).contains(&log["seconds_since_call"].as_f64().unwrap()), "{log}");
+
+    let [metrics] = &run.metrics()[..] else { panic!("one line of metrics, not {:?}", run.stdout) };
+    assert_eq!(metrics["Attached"], 1);
+    assert!((90.0..120.0).contains(&metrics["EnforcementDelay"].as_f64().unwrap()));
+    let directive = &metrics["_aws"]["CloudWatchMetrics"][0];
+    assert_eq!(directive["Namespace"], "ForceMfa");
+    assert_eq!(directive["Dimensions"], json!([[]]));
+    assert_eq!(
+        directive["Metrics"],
+        json!([{ "Name": "Attached", "Unit": "Count" }, { "Name": "EnforcementDelay", "Unit": "Seconds" }])
+    );
+    assert!(metrics["_aws"]["Timestamp"].is_u64());
+    assert_eq!(run.stdout.len(), 2);
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_lambda_logged_once_and_counted() {
+    let account = FakeIam::default().with_faults(|_, _| Some(Fault::Error(403, "AccessDenied")));
+    let run = run_function(&account, &[], vec![bytes(&telling_event())]).await;
+
+    assert_eq!(run.answers[0].kind, "error");
+    assert_eq!(run.answers[0].body["errorType"], "access_denied");
+    let message = run.answers[0].body["errorMessage"].as_str().unwrap();
+    for part in ["alice", "AttachUserPolicy", "AccessDenied", "iam:AttachUserPolicy"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let [log] = &run.logs()[..] else { panic!("one log line, not {:?}", run.stdout) };
+    assert_eq!((&log["level"], &log["outcome"], &log["user"]), (&json!("ERROR"), &json!("failed"), &json!("alice")));
+    assert_eq!((&log["error_type"], &log["error_message"]), (&json!("access_denied"), &json!(message)));
+    let [metrics] = &run.metrics()[..] else { panic!("one line of metrics, not {:?}", run.stdout) };
+    assert_eq!(metrics["Failed"], 1);
+}
+
+#[tokio::test]
+async fn an_ignored_event_is_logged_and_not_counted() {
+    let mut payload = telling_event();
+    payload["detail"]["errorCode"] = json!("AccessDenied");
+    let run = run_function(&FakeIam::default(), &[], vec![bytes(&payload)]).await;
+    assert_eq!(run.answers[0].body["reason"], "failed_call");
+    assert_eq!(run.logs()[0]["reason"], "failed_call");
+    assert!(run.metrics().is_empty());
+}
+
+#[tokio::test]
+async fn the_log_level_is_lambdas_and_metrics_do_not_depend_on_it() {
+    for (level, lines) in [("DEBUG", 1), ("INFO", 1), ("WARN", 0), ("ERROR", 0), ("FATAL", 0)] {
+        let account = FakeIam::default().with_console_user("alice");
+        let run = run_function(&account, &[("AWS_LAMBDA_LOG_LEVEL", level)], vec![bytes(&telling_event())]).await;
+        assert_eq!((run.logs().len(), run.metrics().len()), (lines, 1), "{level}: {:?}", run.stdout);
+    }
+}
+
+#[tokio::test]
+async fn no_level_lets_an_event_or_a_credential_into_the_log() {
+    for level in ["INFO", "DEBUG", "TRACE"] {
+        for format in ["JSON", "Text"] {
+            let account =
+                FakeIam::default().with_console_user("alice").failing_first([Fault::Error(400, "Throttling")]);
+            let variables = [("AWS_LAMBDA_LOG_LEVEL", level), ("AWS_LAMBDA_LOG_FORMAT", format), ("RUST_LOG", "trace")];
+            let run = run_function(&account, &variables, vec![bytes(&telling_event()), b"{".to_vec()]).await;
+            let printed = run.stdout.join("\n") + &run.stderr;
+            for secret in
+                ["agent-that", "ASIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE", "made-up", "AWS4-HMAC", "eventVersion"]
+            {
+                assert!(!printed.contains(secret), "{secret} at {level}: {printed}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_text_format_is_text_with_the_same_fields_and_metrics_stay_json() {
+    let account = FakeIam::default().with_console_user("alice");
+    let run = run_function(&account, &[("AWS_LAMBDA_LOG_FORMAT", "Text")], vec![bytes(&telling_event())]).await;
+    assert!(run.logs().is_empty());
+    assert_eq!(run.metrics().len(), 1);
+    let line = run.stdout.iter().find(|line| line.contains("INFO")).unwrap();
+    for part in ["outcome=\"attached\"", "user=\"alice\"", "event_name=\"CreateLoginProfile\""] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(!line.contains('\u{1b}'), "no colours in a log: {line:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_json_is_an_unrecognised_payload_and_the_function_lives_on() {
+    let account = FakeIam::default().with_console_user("alice");
+    let nested = "[".repeat(100_000) + &"]".repeat(100_000);
+    let payloads = vec![
+        b"{".to_vec(),
+        vec![0xff, 0xfe],
+        vec![],
+        nested.into_bytes(),
+        b"{} trailing".to_vec(),
+        bytes(&telling_event()),
+    ];
+    let run = run_function(&account, &[], payloads).await;
+    for answer in &run.answers[..5] {
+        assert_eq!(answer.body["errorType"], "unrecognised_payload", "{answer:?}");
+    }
+    assert_eq!(run.answers[5].body["outcome"], "attached");
+    assert_eq!(run.logs().len(), 6, "{:?}", run.stdout);
+}
+
+#[tokio::test]
+async fn a_sweep_is_answered_logged_and_counted() {
+    let account = FakeIam::default().with_console_user("alice");
+    let run = run_function(&account, &[], vec![br#"{"sweep": {}}"#.to_vec()]).await;
+    assert_eq!(run.answers[0].body["outcome"], "swept");
+    assert_eq!(run.answers[0].body["attached"], 1);
+    let log = &run.logs()[0];
+    assert_eq!(log["outcome"], "swept");
+    let counts: Value = serde_json::from_str(log["sweep"].as_str().unwrap()).unwrap();
+    assert_eq!(counts["console_users"], 1);
+    let metrics = &run.metrics()[0];
+    for (name, count) in [
+        ("Attached", 1),
+        ("ConsoleUsers", 1),
+        ("ConsoleUsersWithoutMfa", 1),
+        ("Uncovered", 1),
+        ("ExistingUncovered", 0),
+    ] {
+        assert_eq!(metrics[name], count, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn bad_settings_stop_the_start_with_all_of_them_told() {
+    let bad = [("FORCE_MFA_POLICY_ARN", "x"), ("FORCE_MFA_MODE", "y"), ("FORCE_MFA_EXEMPT_PATHS", "z")];
+    let run = run_function(&FakeIam::default(), &bad, vec![]).await;
+    assert_eq!(run.exit, Some(1));
+    let [log] = &run.logs()[..] else { panic!("one log line, not {:?}", run.stdout) };
+    assert_eq!(log["level"], "ERROR");
+    for (variable, value) in bad {
+        assert!(
+            log["error_message"].as_str().unwrap().contains(&format!("{variable} is \"{value}\"; it takes")),
+            "{log}"
+        );
+    }
+}
+
+/// A connection that breaks, as the kernel breaks it.
+#[tokio::test]
+async fn reset_connections_do_not_lose_the_event() {
+    let account = FakeIam::default().with_console_user("alice");
+    let iam = wiremock::MockServer::start().await;
+    wiremock::Mock::given(wiremock::matchers::method("POST")).respond_with(account.clone()).mount(&iam).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let upstream = *iam.address();
+    let flaky = tokio::spawn(async move {
+        for connection in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            if connection < 3 {
+                // Closing with the request unread resets it.
+                client.readable().await.unwrap();
+                continue;
+            }
+            let mut server = TcpStream::connect(upstream).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    let run = run_function_at(&address, &[], vec![bytes(&telling_event())]).await;
+    flaky.abort();
+    assert_eq!(run.answers[0].body["outcome"], "attached", "{:?}", run.answers);
+    assert!(account.is_covered("alice"));
+}
