@@ -24,6 +24,7 @@ use stop::{Ending, Stop};
 /// The verbs run here, with your own AWS credentials; the function is not called. Each setting has a flag and a
 /// variable, FORCE_MFA_..., the same as the function's. If neither --policy-arn nor FORCE_MFA_POLICY_ARN names the
 /// policy, the stack does, with the function's settings.
+#[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
 #[derive(Debug, Parser)]
 #[command(name = "force-mfa", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES, max_term_width = 100)]
 struct Cli {

@@ -100,9 +100,9 @@ async fn drain(
             kept.receipts.push(receipt);
             continue;
         }
-        let handled = handler.handle(message.body.unwrap_or_default().as_bytes(), Instant::now() + TIME_LIMIT).await;
-        let mut line = format!("{}: {}", one_line(&id), tally.count(&handled));
-        if writes && is_done(&handled) {
+        let done = handler.handle(message.body.unwrap_or_default().as_bytes(), Instant::now() + TIME_LIMIT).await;
+        let mut line = format!("{}: {}", one_line(&id), tally.count(&done));
+        if writes && is_done(&done) {
             if let Err(error) = queue.delete(&receipt).await {
                 tally.fail();
                 let error = Stop::from(error);
@@ -110,7 +110,7 @@ async fn drain(
                 return Err(error);
             }
         } else {
-            if writes && handled.result.is_ok() {
+            if writes && done.result.is_ok() {
                 tally.fail();
                 line += "; FAILED: kept, since nothing was done about it";
             }

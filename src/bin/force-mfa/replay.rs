@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use force_mfa::handler::Handler;
-use force_mfa::identifiers::UserName;
 use force_mfa::outcome::{Handled, Outcome};
 use force_mfa::settings::Mode;
 use tokio::time::Instant;
@@ -61,8 +60,8 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
         let name = one_line(&file.display().to_string());
         match fs::read(file) {
             Ok(payload) => {
-                let handled = handler.handle(&payload, Instant::now() + TIME_LIMIT).await;
-                print(&format!("{name}: {}", tally.count(&handled)))?;
+                let done = handler.handle(&payload, Instant::now() + TIME_LIMIT).await;
+                print(&format!("{name}: {}", tally.count(&done)))?;
             }
             Err(error) => {
                 tally.failed += 1;
@@ -150,18 +149,15 @@ impl std::fmt::Display for Tally {
 }
 
 fn told(outcome: &Outcome) -> String {
-    let mut text = outcome.as_str().to_owned();
-    if let Outcome::Swept(report) = outcome {
-        text += &format!(
+    let counts = if let Outcome::Swept(report) = outcome {
+        format!(
             ": {} attached, {} added to group, {} would be attached, {} existing left alone",
             report.attached, report.added_to_group, report.would_attach, report.existing
-        );
-    }
-    if let Some(user) = outcome.user() {
-        text = text + " " + UserName::as_str(user);
-    }
-    if let Some(reason) = outcome.reason() {
-        text += &format!(" ({reason})");
-    }
-    text
+        )
+    } else {
+        String::new()
+    };
+    let user = outcome.user().map(|user| format!(" {user}")).unwrap_or_default();
+    let reason = outcome.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("{}{counts}{user}{reason}", outcome.as_str())
 }

@@ -22,6 +22,7 @@ use crate::stop::{FailedCall, Stop, with_sources};
 const NAME: &str = "force-mfa";
 
 /// Flags of every verb that calls AWS.
+#[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "AWS")]
 pub struct Flags {
@@ -117,6 +118,11 @@ impl Session {
     /// # Errors
     /// If the settings cannot be used, there are no credentials, or AWS does not answer.
     pub async fn open(flags: &Flags) -> Result<Option<Self>, Stop> {
+        // The clients' futures are large.
+        Box::pin(Self::find(flags)).await
+    }
+
+    async fn find(flags: &Flags) -> Result<Option<Self>, Stop> {
         // What is wrong with the settings is told before AWS is asked anything.
         let given = |variable: &str| flags.given(variable);
         let with_some_policy = Settings::read(|variable| {
@@ -138,6 +144,12 @@ impl Session {
         let from_stack = stack(&config, &home, &flags.stack).await?.map(|stack| settings_of(&stack));
         let from_stack = match from_stack.filter(|settings| settings.contains_key("FORCE_MFA_POLICY_ARN")) {
             Some(settings) => settings,
+            None if flags.stack != NAME => {
+                return Err(Stop::Usage(format!(
+                    "there is no stack {} in {home} that tells its policy; correct --stack, or give --policy-arn",
+                    flags.stack
+                )));
+            }
             None => {
                 let Some(policy) = the_policy_named(&iam, NAME).await? else { return Ok(None) };
                 note(&format!(
@@ -224,7 +236,7 @@ fn home_region(region: Option<&Region>) -> Region {
     })
 }
 
-/// The stack of this name, or the one that a StackSet of this name made, which has a suffix.
+/// The stack of this name, or the one that StackSets made under this name, which has a suffix.
 async fn stack(config: &SdkConfig, home: &Region, name: &str) -> Result<Option<Stack>, Stop> {
     const ACTION: &str = "cloudformation:DescribeStacks";
     let config = aws_sdk_cloudformation::config::Builder::from(config).region(home.clone()).build();

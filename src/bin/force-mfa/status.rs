@@ -48,7 +48,7 @@ struct Status {
     policy_arn: String,
     report_age_s: i64,
     totals: Totals,
-    users: Vec<User>,
+    users: Vec<ConsoleUser>,
     #[serde(skip)]
     reported_at: DateTime<Utc>,
 }
@@ -64,7 +64,7 @@ struct Totals {
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct User {
+struct ConsoleUser {
     user: String,
     arn: String,
     mfa: bool,
@@ -100,7 +100,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     Ok(Ending { left, denied: false })
 }
 
-fn shown(users: &[User], uncovered: bool) -> impl Iterator<Item = &User> {
+fn shown(users: &[ConsoleUser], uncovered: bool) -> impl Iterator<Item = &ConsoleUser> {
     users.iter().filter(move |user| !uncovered || user.coverage == Coverage::None)
 }
 
@@ -206,7 +206,7 @@ async fn look(session: &Session, interrupt: &Interrupt) -> Result<Status, Stop> 
     let account = Account::read(iam, &settings.policy, Instant::now() + TIME_LIMIT).await?;
     let (settled, open): (Vec<Seen>, Vec<Seen>) =
         seen(&account, settings).into_iter().partition(|seen| is_settled(seen, settings));
-    let mut users: Vec<User> = settled
+    let mut users: Vec<ConsoleUser> = settled
         .into_iter()
         .map(|seen| {
             let known =
@@ -242,7 +242,7 @@ async fn look(session: &Session, interrupt: &Interrupt) -> Result<Status, Stop> 
     })
 }
 
-fn totals(users: &[User]) -> Totals {
+fn totals(users: &[ConsoleUser]) -> Totals {
     let mut totals = Totals { console_users: users.len(), ..Totals::default() };
     for user in users {
         totals.without_mfa += usize::from(!user.mfa);
@@ -319,12 +319,12 @@ async fn ask(
     Ok(Some(Answer { mfa, existing: seen.existing.unwrap_or(password_created < policy_created), exempt }))
 }
 
-fn user(seen: Seen, answer: &Answer) -> User {
+fn user(seen: Seen, answer: &Answer) -> ConsoleUser {
     let (coverage, detail) = match (seen.covered_by, answer.exempt) {
         (Some(CoveredBy::Attachment), _) => (Coverage::Direct, String::new()),
         (Some(CoveredBy::Group(group)), _) => (Coverage::Group, group.to_string()),
         (None, Some(exemption)) => (Coverage::Exempt, exemption.setting().to_owned()),
         (None, None) => (Coverage::None, if answer.existing { EXISTING } else { NEW }.to_owned()),
     };
-    User { user: seen.name.to_string(), arn: seen.arn, mfa: answer.mfa, coverage, detail }
+    ConsoleUser { user: seen.name.to_string(), arn: seen.arn, mfa: answer.mfa, coverage, detail }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use force_mfa::enforce::{EnforceError, TIME_LIMIT};
+use force_mfa::event::PayloadError;
 use force_mfa::iam::IamError;
 use force_mfa::outcome::Failure;
 use force_mfa::sweep::SweepError;
@@ -191,22 +192,31 @@ impl From<SweepError> for Stop {
 /// A payload's failure for the one who replays it: there is no Lambda here to try again.
 pub fn of_payload(failure: &Failure) -> Stop {
     match failure {
-        Failure::Enforce(EnforceError::Iam { user, error }) => match Stop::from(FailedCall::from(error)) {
+        Failure::Enforce(error) => of_user(error),
+        Failure::Sweep(SweepError::Unreadable { error }) => FailedCall::from(error).into(),
+        Failure::Payload(PayloadError::Unrecognised(what)) => Stop::Failed(format!(
+            "this is {what}; a payload is an EventBridge event, a Lambda OnFailure message, or {{\"sweep\": {{}}}}"
+        )),
+        Failure::Payload(PayloadError::Malformed(_)) | Failure::Sweep(_) => Stop::Failed(failure.to_string()),
+    }
+}
+
+/// A user's failure, for the same.
+pub fn of_user(error: &EnforceError) -> Stop {
+    match error {
+        EnforceError::Iam { user, error } => match Stop::from(FailedCall::from(error)) {
             Stop::NotAllowed(message) => Stop::NotAllowed(format!("user {user}: {message}")),
             stop => Stop::Failed(format!("user {user}: {stop}")),
         },
-        Failure::Enforce(EnforceError::UserNotVisible { user, call }) => Stop::Failed(format!(
+        EnforceError::UserNotVisible { user, call } => Stop::Failed(format!(
             "user {user}: IAM does not show the user ({call} answered NoSuchEntity), and the event may be younger than \
              two minutes. Try again then; if this stays, see in CloudTrail whether the user was deleted"
         )),
-        Failure::Enforce(EnforceError::OutOfTime { user }) => Stop::Failed(format!(
+        EnforceError::OutOfTime { user } => Stop::Failed(format!(
             "user {user}: IAM did not answer all calls within {} s. Run the command again",
             TIME_LIMIT.as_secs()
         )),
-        Failure::Sweep(SweepError::Unreadable { error }) => FailedCall::from(error).into(),
-        Failure::Enforce(EnforceError::PolicyMissing { .. } | EnforceError::QuotaExhausted { .. })
-        | Failure::Payload(_)
-        | Failure::Sweep(_) => Stop::Failed(failure.to_string()),
+        EnforceError::PolicyMissing { .. } | EnforceError::QuotaExhausted { .. } => Stop::Failed(error.to_string()),
     }
 }
 

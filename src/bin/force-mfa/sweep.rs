@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::screen::{Interrupt, advance, alarming, can_ask, confirm, note, one_line, print, spinner};
 use crate::session::{Flags, Session};
 use crate::status::age;
-use crate::stop::{Ending, Stop};
+use crate::stop::{Ending, Stop, of_user};
 
 /// The most that reading an account, or a sweep, may take: there is no Lambda here to set an end.
 pub const TIME_LIMIT: Duration = Duration::from_mins(30);
@@ -127,7 +127,7 @@ fn told(enforcer: &Enforcer, report: SweepReport, format: Format) -> Result<Endi
         Format::Table => print(&table(enforcer, &report))?,
         Format::Json => {
             for failed in &report.failed {
-                note(&format!("failed: {}", one_line(&failed.message)));
+                note(&format!("failed: {}", one_line(&of_user(&failed.cause).to_string())));
             }
             let handled = Handled::now(Facts::default(), Ok(Outcome::Swept(Box::new(report))));
             print(&handled.reply().unwrap_or_default().to_string())?;
@@ -169,7 +169,7 @@ fn table(enforcer: &Enforcer, report: &SweepReport) -> String {
         text.push('\n');
     }
     for failed in &report.failed {
-        let _ = write!(text, "\n{}: {}", failed.error, one_line(&failed.message));
+        let _ = write!(text, "\n{}: {}", failed.error, one_line(&of_user(&failed.cause).to_string()));
     }
     if report.failures > report.failed.len() {
         let _ = write!(text, "\nand {} more", report.failures - report.failed.len());
