@@ -129,28 +129,69 @@ struct News {
 
 #[derive(Clone)]
 enum Step {
-    Create { who: Name, like: Like, unseen: u32, news: News },
-    GivePassword { who: Name, by_oneself: bool, unseen: u32, news: News },
-    ChangePassword { who: Name, news: News },
-    RemovePassword { who: Name, news: News },
-    Rename { who: Name, to: Name, news: News },
-    Delete { who: Name, news: News },
-    Become { who: Name, like: Like },
-    Detach { who: Name, news: News },
-    Leave { who: Name, group: &'static str, news: News },
-    JoinTeam { who: Name },
-    Wait { minutes: i64 },
+    Create {
+        who: Name,
+        like: Like,
+        unseen: u32,
+        news: News,
+    },
+    GivePassword {
+        who: Name,
+        by_oneself: bool,
+        unseen: u32,
+        news: News,
+    },
+    ChangePassword {
+        who: Name,
+        news: News,
+    },
+    RemovePassword {
+        who: Name,
+        news: News,
+    },
+    Rename {
+        who: Name,
+        to: Name,
+        news: News,
+    },
+    Delete {
+        who: Name,
+        news: News,
+    },
+    Become {
+        who: Name,
+        like: Like,
+    },
+    Detach {
+        who: Name,
+        news: News,
+    },
+    Leave {
+        who: Name,
+        group: &'static str,
+        news: News,
+    },
+    JoinTeam {
+        who: Name,
+    },
+    Wait {
+        minutes: i64,
+    },
     /// What happens to IAM's next calls.
-    Trouble { calls: Vec<Option<Fault>> },
+    Trouble {
+        calls: Vec<Option<Fault>>,
+    },
     Sweep,
     Redrive,
 }
 
 fn story(guard: Guard) -> impl Strategy<Value = Story> {
     let start: Vec<_> = NAMES.iter().map(|who| option::of(start(who))).collect();
-    let details = (any::<bool>(), prop::bool::weighted(0.8), select(vec![1000, 2, 1]), 0..3_u32);
+    let without_group = prop::bool::weighted(0.2);
+    let details = (any::<bool>(), without_group, select(vec![1000, 2, 1]), 0..3_u32);
     (details, start, vec(step(), 1..16)).prop_map(move |(details, start, steps)| {
-        let (exempt_by_attributes, overflow_group, page, report_takes) = details;
+        let (exempt_by_attributes, without_group, page, report_takes) = details;
+        let overflow_group = !without_group;
         let start = start.into_iter().flatten().collect();
         Story { guard, exempt_by_attributes, overflow_group, page, report_takes, start, steps }
     })
@@ -169,8 +210,12 @@ fn start(who: Name) -> impl Strategy<Value = Start> {
 fn like() -> impl Strategy<Value = Like> {
     let path = prop_oneof![3 => Just("/"), 1 => Just("/service/ci/"), 1 => Just("/eng/")];
     let rarely = || prop::bool::weighted(0.2);
-    (path, rarely(), rarely(), prop::bool::weighted(0.1))
-        .prop_map(|(path, tagged, policies_full, groups_full)| Like { path, tagged, policies_full, groups_full })
+    (path, rarely(), rarely(), prop::bool::weighted(0.1)).prop_map(|(path, tagged, policies_full, groups_full)| Like {
+        path,
+        tagged,
+        policies_full,
+        groups_full,
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -361,8 +406,7 @@ impl Year {
                 let mut world = self.account.world();
                 let is_new = !world.users.contains_key(*who);
                 if is_new {
-                    let mut user =
-                        User { name: (*who).into(), created: now, unseen_for: *unseen, ..User::default() };
+                    let mut user = User { name: (*who).into(), created: now, unseen_for: *unseen, ..User::default() };
                     like.apply(&mut user);
                     world.users.insert((*who).into(), user);
                 }
@@ -636,7 +680,8 @@ impl Year {
             let known = row.is_none_or(|(_, password)| *password == user.password);
             known && !before.unseen.contains(*name) && self.should_be_covered(&world, user)
         });
-        let uncovered: Vec<&String> = in_question.map(|(name, _)| name).filter(|name| !world.is_covered(name)).collect();
+        let uncovered: Vec<&String> =
+            in_question.map(|(name, _)| name).filter(|name| !world.is_covered(name)).collect();
         if self.guard.enforces {
             let left: Vec<_> = uncovered.into_iter().filter(|name| !unwell.contains(*name)).collect();
             require(left.is_empty(), &format!("a complete sweep covers everybody it can know of, not {left:?}"))?;
@@ -688,8 +733,7 @@ impl Year {
 
     fn is_exempt(&self, user: &User) -> bool {
         let by_tag = user.tags.get(EXEMPT_TAG.0).is_some_and(|value| value == EXEMPT_TAG.1);
-        user.name == EXEMPT_NAME
-            || self.exempt_by_attributes && (user.path.starts_with(EXEMPT_PATH) || by_tag)
+        user.name == EXEMPT_NAME || self.exempt_by_attributes && (user.path.starts_with(EXEMPT_PATH) || by_tag)
     }
 
     fn is_new(&self, world: &World, user: &User) -> bool {
