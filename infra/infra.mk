@@ -16,6 +16,9 @@ TEMPLATE_KEY ?=
 ORG_PARAMETERS ?= organization-parameters.json
 SAM_BUILD := target/sam/build
 
+# Besides `validate`, which the Makefile names itself.
+check: sam-build policy-cross-check
+
 .PHONY: walk package publish deploy deploy-org validate sam-build policy-cross-check
 
 walk: ## What a new user meets under the policy, step by step
@@ -40,7 +43,9 @@ publish: $(VENV)/.stamp ## Build the zips and put them into a bucket: BUCKET=nam
 	@$(RELEASE) publish --bucket "$(BUCKET)"
 
 sam-build: $(VENV)/.stamp $(CHECK_VENV)/.stamp ## Build the function as `make deploy` does
-	$(call run, sam build --template infra/template.yaml --config-file samconfig.toml --build-dir $(SAM_BUILD))
+	$(call run, rustup target add aarch64-unknown-linux-gnu)
+	$(call run, RUSTFLAGS="$$(python3 infra/release.py rust-flags)" sam build --template infra/template.yaml \
+		--config-file $(CURDIR)/infra/samconfig.toml --build-dir $(SAM_BUILD))
 
 deploy: sam-build ## Deploy to one account, through SAM: PARAMETERS="Name=value ..."
 	$(call run, sam deploy --template $(SAM_BUILD)/template.yaml --config-file $(CURDIR)/infra/samconfig.toml \
