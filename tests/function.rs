@@ -90,6 +90,9 @@ async fn the_log_level_is_lambdas_and_metrics_do_not_depend_on_it() {
         let account = FakeIam::default().with_console_user("alice");
         let run = run_function(&account, &[("AWS_LAMBDA_LOG_LEVEL", level)], vec![bytes(&telling_event())]).await;
         assert_eq!((run.logs().len(), run.metrics().len()), (lines, 1), "{level}: {:?}", run.stdout);
+        // Lambda drops lines below the level, and takes those without level and time for INFO.
+        assert_eq!(run.metrics()[0]["level"], level);
+        assert!(chrono::DateTime::parse_from_rfc3339(run.metrics()[0]["timestamp"].as_str().unwrap()).is_ok());
     }
 }
 

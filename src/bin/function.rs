@@ -70,7 +70,7 @@ async fn answer(handler: Arc<Handler>, payload: impl AsRef<[u8]>, deadline: u64)
     let left = left.filter(|left| *left <= LONGEST_TIMEOUT).unwrap_or(WITHOUT_DEADLINE);
     let done = handler.handle(payload.as_ref(), Instant::now() + left.saturating_sub(MARGIN)).await;
     done.log();
-    if let Some(metrics) = done.metrics() {
+    if let Some(metrics) = done.metrics(&log_level()) {
         println!("{metrics}");
     }
     let reply = done.reply();
@@ -86,10 +86,7 @@ async fn answer(handler: Arc<Handler>, payload: impl AsRef<[u8]>, deadline: u64)
 ///
 /// Below WARN only this crate's own lines are let through: the runtime and the SDK would write events and headers.
 fn init_log() {
-    let env = |variable| std::env::var(variable).unwrap_or_default();
-    let level = match env("AWS_LAMBDA_LOG_LEVEL").to_ascii_uppercase().as_str() {
-        // The parser would take it for ERROR.
-        "" => LevelFilter::INFO,
+    let level = match log_level().as_str() {
         "FATAL" => LevelFilter::ERROR,
         level => level.parse().unwrap_or(LevelFilter::INFO),
     };
@@ -99,7 +96,7 @@ fn init_log() {
         // It writes a handler's error once more, which has its line already.
         .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false);
-    if env("AWS_LAMBDA_LOG_FORMAT").eq_ignore_ascii_case("text") {
+    if std::env::var("AWS_LAMBDA_LOG_FORMAT").unwrap_or_default().eq_ignore_ascii_case("text") {
         tracing_subscriber::registry().with(lines).with(targets).init();
     } else {
         let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
@@ -115,4 +112,10 @@ fn log_panics() {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(error_type = "panic", error_message, place, "the function panicked");
     }));
+}
+
+/// The lowest level that Lambda lets through, INFO where it does not say.
+fn log_level() -> String {
+    let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").unwrap_or_default().to_ascii_uppercase();
+    if level.is_empty() { "INFO".to_owned() } else { level }
 }
