@@ -35,7 +35,8 @@ impl Https {
             .expect("ring's default provider has the cipher suites of TLS 1.2 and 1.3")
             .with_root_certificates(authorities())
             .with_no_client_auth();
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
         Self(Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https))
     }
 }
