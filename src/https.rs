@@ -4,6 +4,8 @@
 //! implementation that nothing uses: see `docs/speed.md`.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,8 +61,10 @@ impl HttpConnector for Https {
 /// The certificate authorities of the file that `SSL_CERT_FILE` names, else of the system's.
 fn authorities() -> RootCertStore {
     let mut authorities = RootCertStore::empty();
-    if let Some(pem) = bundle().and_then(|file| std::fs::read_to_string(file).ok()) {
-        authorities.add_parsable_certificates(certificates(&pem));
+    if let Some(file) = bundle().and_then(|path| File::open(path).ok()) {
+        // Systems trust certificates that cannot be read; whom they vouch for is not trusted here. A file that breaks
+        // off has been read as far as it goes.
+        let _ = read_certificates(BufReader::new(file), |certificate| drop(authorities.add(certificate)));
     }
     if authorities.is_empty() {
         // A folder of them, or no plain text: slower, and tells what is wrong.
@@ -83,13 +87,27 @@ fn bundle() -> Option<PathBuf> {
     }
 }
 
-/// The certificates in a PEM file; what is no certificate is passed over.
-fn certificates(pem: &str) -> impl Iterator<Item = CertificateDer<'static>> {
-    pem.split("-----BEGIN CERTIFICATE-----")
-        .skip(1)
-        .filter_map(|section| section.split_once("-----END CERTIFICATE-----"))
-        .filter_map(|(text, _)| base64::decode(text.split_ascii_whitespace().collect::<String>()).ok())
-        .map(CertificateDer::from)
+/// Reads the certificates of a PEM file, a line at a time; what is no certificate is passed over.
+fn read_certificates(mut pem: impl BufRead, mut each: impl FnMut(CertificateDer<'static>)) -> io::Result<()> {
+    let (mut line, mut text, mut inside) = (Vec::new(), Vec::new(), false);
+    while pem.read_until(b'\n', &mut line)? > 0 {
+        match line.trim_ascii() {
+            b"-----BEGIN CERTIFICATE-----" => {
+                inside = true;
+                text.clear();
+            }
+            b"-----END CERTIFICATE-----" if inside => {
+                inside = false;
+                if let Some(der) = str::from_utf8(&text).ok().and_then(|text| base64::decode(text).ok()) {
+                    each(der.into());
+                }
+            }
+            body if inside => text.extend_from_slice(body),
+            _ => {}
+        }
+        line.clear();
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -103,9 +121,8 @@ mod tests {
                    -----BEGIN TRUSTED CERTIFICATE-----\nbm8=\n-----END TRUSTED CERTIFICATE-----\n\
                    -----BEGIN CERTIFICATE-----\r\ndHdv\r\ndGhyZWU=\r\n-----END CERTIFICATE-----\r\n\
                    -----BEGIN CERTIFICATE-----\nYnJva2Vu";
-        assert_eq!(
-            certificates(pem).collect::<Vec<_>>(),
-            [&b"one"[..], b"twothree"].map(|der| CertificateDer::from(der.to_vec()))
-        );
+        let mut read = Vec::new();
+        read_certificates(pem.as_bytes(), |certificate| read.push(certificate)).unwrap();
+        assert_eq!(read, [&b"one"[..], b"twothree"].map(|der| CertificateDer::from(der.to_vec())));
     }
 }
