@@ -127,7 +127,8 @@ fn compare(mut rows: Vec<Row>, listed: Vec<ListedUser>) -> (Vec<Row>, Vec<Listed
     let unreported: Vec<_> = listed
         .into_iter()
         .filter(|user| match reported.get(&user.name.folded()) {
-            Some(created) => created.is_some_and(|created| user.created - created > ROUNDING),
+            // Older is another user too: one that was there already and has taken the name since.
+            Some(created) => created.is_some_and(|created| (user.created - created).abs() > ROUNDING),
             None => true,
         })
         .collect();
@@ -147,5 +148,31 @@ impl Coverage {
             }
         }
         Ok(coverage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Times of creation, in seconds: by the report, by the listing → whether the report tells of the listed user.
+    #[test]
+    fn a_name_that_another_user_has_taken_since_the_report_is_not_taken_for_the_first() {
+        let user = UserName::new("alice").unwrap();
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        for (reported, listed, told) in [(1000, 1000, true), (1000, 1001, true), (1000, 2000, false), (1000, 10, false)]
+        {
+            let row = Row {
+                user: user.clone(),
+                arn: String::new(),
+                created: Some(at(reported)),
+                has_password: true,
+                password_last_changed: None,
+                has_mfa: false,
+            };
+            let listing = ListedUser { name: user.clone(), path: "/".into(), created: at(listed) };
+            let (rows, unreported) = compare(vec![row], vec![listing]);
+            assert_eq!((rows.len(), unreported.len()), if told { (1, 0) } else { (0, 1) }, "{reported} {listed}");
+        }
     }
 }

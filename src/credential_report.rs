@@ -70,7 +70,7 @@ impl Row {
     #[must_use]
     pub fn path(&self) -> &str {
         let with_slashes = self.arn.split_once(":user").map_or("/", |(_, rest)| rest);
-        &with_slashes[..=with_slashes.rfind('/').unwrap_or(0)]
+        with_slashes.rfind('/').map_or("/", |end| &with_slashes[..=end])
     }
 }
 
@@ -131,6 +131,14 @@ mod tests {
             &format!("c,d,arn:aws:iam::123456789012:user/c,d,{rest}"),
         ]);
         assert_eq!(rows.iter().map(|row| row.user.as_str()).collect::<Vec<_>>(), ["a,b"]);
+    }
+
+    #[test]
+    fn an_arn_that_is_none_has_no_path() {
+        for arn in ["", "x", "arn:aws:iam::123456789012:user", "arn:aws:iam::123456789012:user\u{e9}", ":user/"] {
+            let rows = report(&[&format!("alice,{arn},2026-01-01T00:00:00+00:00,true,N/A,N/A,N/A,false,false")]);
+            assert_eq!(rows[0].path(), "/", "{arn}");
+        }
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn event_bridge(
     let envelope_time = envelope.remove("time").unwrap_or_default();
     envelope.retain(|key, _| ["source", "detail-type", "detail", "account"].contains(&key.as_str()));
     let event: EventBridgeEvent<CloudTrailRecord> = serde_json::from_value(Value::Object(envelope))
-        .map_err(|error| Malformed(format!("it is no EventBridge event ({error})")))?;
+        .map_err(|error| Malformed(format!("it is no EventBridge event ({})", excerpt(&error.to_string()))))?;
     let record = event.detail;
 
     facts.event_id = text(&record.event_id).or_else(|| text(&envelope_id)).map(excerpt);

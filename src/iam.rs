@@ -1,5 +1,8 @@
 //! The few IAM calls, and their errors told apart by what they mean. Nothing else in the crate knows the SDK.
 
+#[cfg(feature = "cli")]
+mod operator;
+
 use std::time::Duration;
 
 use aws_config::SdkConfig;

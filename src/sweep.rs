@@ -70,9 +70,9 @@ pub struct FailedUser {
     pub user: String,
     /// The `errorType`.
     pub error: &'static str,
-    /// What happened and what to do.
+    /// What happened.
     #[serde(skip)]
-    pub message: String,
+    pub cause: EnforceError,
 }
 
 /// Why a sweep did not do all that it should.
@@ -119,12 +119,8 @@ impl SweepError {
 
 fn incomplete(report: &SweepReport) -> String {
     const NAMED: usize = 5;
-    let named: Vec<String> = report
-        .failed
-        .iter()
-        .take(NAMED)
-        .map(|FailedUser { error, message, .. }| format!("{error}: {message}"))
-        .collect();
+    let named: Vec<String> =
+        report.failed.iter().take(NAMED).map(|FailedUser { error, cause, .. }| format!("{error}: {cause}")).collect();
     let more = match report.failures.saturating_sub(named.len()) {
         0 => String::new(),
         more => format!("; and {more} more"),
@@ -307,7 +303,7 @@ impl SweepReport {
                     self.failed.push(FailedUser {
                         user: candidate.user.to_string(),
                         error: error.error_type(),
-                        message: error.to_string(),
+                        cause: error,
                     });
                 }
             }

@@ -1,0 +1,129 @@
+//! `force-mfa`, the operator's command: look, act, leave. It runs with the operator's own credentials and shares the
+//! function's code.
+
+mod calls;
+mod redrive;
+mod replay;
+mod screen;
+mod session;
+mod status;
+mod stop;
+mod sweep;
+mod uninstall;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use screen::{Interrupt, note, print};
+use stop::{Ending, Stop};
+
+/// Look at an account guarded by force-mfa, act on it, leave it.
+///
+/// The verbs run here, with your own AWS credentials; the function is not called. Each setting has a flag and a
+/// variable, FORCE_MFA_..., the same as the function's. If neither --policy-arn nor FORCE_MFA_POLICY_ARN names the
+/// policy, the stack does, with the function's settings.
+#[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
+#[derive(Debug, Parser)]
+#[command(name = "force-mfa", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    flags: session::Flags,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, and nobody is uncovered and nothing failed
+  1    someone is uncovered, something failed, or you said no
+  2    the command line or the settings cannot be used
+  3    no credentials, or they are not allowed to make a call
+  130  stopped by Ctrl-C";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show every console user: MFA or not, and how they come by the policy. Reads only
+    #[command(after_help = "\
+Examples:
+  force-mfa status
+  force-mfa status --uncovered
+  force-mfa status --profile audit --format csv > console-users.csv
+  force-mfa status --format json | jq -r '.users[] | select(.mfa | not).user'
+  force-mfa status --uncovered > /dev/null || echo 'someone is uncovered'")]
+    Status(status::Arguments),
+    /// Attach the policy to whoever should carry it and does not, as the function's sweep does
+    #[command(after_help = "\
+Examples:
+  force-mfa sweep --report
+  force-mfa sweep
+  force-mfa sweep --existing-users enforce
+  force-mfa sweep --yes --format json")]
+    Sweep(sweep::Arguments),
+    /// Hand payloads to the function's code: an event, an OnFailure message or a rule's dead letter a file
+    #[command(after_help = "\
+Examples:
+  force-mfa replay --report event.json
+  force-mfa replay --yes dead-letters/")]
+    Replay(replay::Arguments),
+    /// Handle the messages of a dead-letter queue one by one, and delete those that succeed
+    #[command(after_help = "\
+Examples:
+  force-mfa redrive --report --queue https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-failures
+  force-mfa redrive --queue https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-rule-dead-letters")]
+    Redrive(redrive::Arguments),
+    /// Take the policy from everyone, and delete it and the overflow group. Delete the stack first
+    #[command(after_help = "\
+Examples:
+  force-mfa uninstall --dry-run
+  force-mfa uninstall
+  force-mfa uninstall --yes --account 123456789012")]
+    Uninstall(uninstall::Arguments),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  force-mfa completions bash > ~/.local/share/bash-completion/completions/force-mfa
+  force-mfa completions zsh > ~/.zfunc/_force-mfa
+  force-mfa completions fish > ~/.config/fish/completions/force-mfa.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            note(&format!("force-mfa: cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(ending) => ending.into(),
+        Err(stop) => {
+            note(&format!("force-mfa: {stop}"));
+            stop.code().into()
+        }
+    }
+}
+
+async fn run(Cli { flags, verb }: Cli) -> Result<Ending, Stop> {
+    let interrupt = Interrupt::watch();
+    match verb {
+        Verb::Status(arguments) => status::run(&flags, &arguments, &interrupt).await,
+        Verb::Sweep(arguments) => sweep::run(&flags, &arguments, &interrupt).await,
+        Verb::Replay(arguments) => replay::run(&flags, &arguments, &interrupt).await,
+        Verb::Redrive(arguments) => redrive::run(&flags, &arguments, &interrupt).await,
+        Verb::Uninstall(arguments) => uninstall::run(&flags, &arguments, &interrupt).await,
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "force-mfa", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end())?;
+            Ok(Ending::default())
+        }
+    }
+}

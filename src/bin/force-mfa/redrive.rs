@@ -1,0 +1,193 @@
+//! `force-mfa redrive`: handles the messages of a dead-letter queue one by one, and deletes those that succeeded.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::{Message, QueueAttributeName};
+use force_mfa::event::IgnoreReason;
+use force_mfa::handler::Handler;
+use force_mfa::outcome::{Handled, Outcome};
+use force_mfa::settings::Mode;
+use tokio::time::Instant;
+
+use crate::replay::Tally;
+use crate::screen::{Interrupt, confirm, note, one_line, print};
+use crate::session::{Flags, Session};
+use crate::stop::{Ending, FailedCall, Stop};
+
+/// For how long a message is nobody else's. It is handled well within it, and one that failed does not come again
+/// while there are others.
+const HIDDEN: Duration = Duration::from_mins(15);
+/// A sweep among the messages has less than that.
+const TIME_LIMIT: Duration = Duration::from_mins(12);
+/// Waiting makes SQS ask all its servers: without, a queue with few messages may look empty.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// What the verb takes.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// URL of the queue: an output of the stack
+    #[arg(long, value_name = "URL")]
+    queue: String,
+    /// Say what would be done; write nothing and delete nothing
+    #[arg(long)]
+    report: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Redrives.
+///
+/// # Errors
+/// If the queue cannot be read, or the operator does not want it.
+pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<Ending, Stop> {
+    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
+    if arguments.report {
+        session.settings.mode = Mode::Report;
+    }
+    let queue = Queue::new(&session, &arguments.queue);
+    let writes = session.settings.mode == Mode::Enforce;
+    if writes && !arguments.yes {
+        let waiting = if crate::screen::can_ask() { interrupt.unless_stopped(queue.length()).await? } else { 0 };
+        let policy = &session.settings.policy;
+        let question = format!(
+            "Account {}: handle about {waiting} message(s) of {}, attach {policy} where they call for it, and delete \
+             those that succeed?",
+            policy.account(),
+            one_line(&arguments.queue)
+        );
+        confirm(false, &question, interrupt).await?;
+    }
+    let handler = Handler::new(session.settings, session.iam);
+    let mut kept = Kept::default();
+    let mut tally = Tally::default();
+    let result = drain(&queue, &handler, writes, interrupt, &mut kept, &mut tally).await;
+    // Whatever ended the run: what stays is there for the next one at once, not in a quarter of an hour.
+    for receipt in &kept.receipts {
+        queue.release(receipt).await;
+    }
+    result?;
+    note(&format!("{tally}; {} message(s) stay in the queue", kept.ids.len()));
+    Ok(tally.ending())
+}
+
+/// The messages that stay.
+#[derive(Debug, Default)]
+struct Kept {
+    ids: HashSet<String>,
+    receipts: Vec<String>,
+}
+
+async fn drain(
+    queue: &Queue,
+    handler: &Handler,
+    writes: bool,
+    interrupt: &Interrupt,
+    kept: &mut Kept,
+    tally: &mut Tally,
+) -> Result<(), Stop> {
+    loop {
+        if interrupt.stopped() {
+            return Err(Stop::Interrupted(format!("stopped: {tally}. What is told above is done; the rest stays")));
+        }
+        let Some(message) = queue.receive().await? else { return Ok(()) };
+        let id = message.message_id.unwrap_or_default();
+        let receipt = message.receipt_handle.unwrap_or_default();
+        if kept.ids.contains(&id) {
+            // It has come round again; received, it is out of the way for another quarter of an hour.
+            kept.receipts.push(receipt);
+            continue;
+        }
+        let done = handler.handle(message.body.unwrap_or_default().as_bytes(), Instant::now() + TIME_LIMIT).await;
+        let mut line = format!("{}: {}", one_line(&id), tally.count(&done));
+        if writes && is_done(&done) {
+            if let Err(error) = queue.delete(&receipt).await {
+                tally.fail();
+                let error = Stop::from(error);
+                print(&format!("{line}; FAILED to delete it: {}", one_line(&error.to_string())))?;
+                return Err(error);
+            }
+        } else {
+            if writes && done.result.is_ok() {
+                tally.fail();
+                line += "; FAILED: kept, since nothing was done about it";
+            }
+            kept.ids.insert(id);
+            kept.receipts.push(receipt);
+        }
+        print(&line)?;
+    }
+}
+
+/// Whether the message has served its purpose. Another account's event has not: the queue is then not that of the
+/// account whose policy it is.
+fn is_done(handled: &Handled) -> bool {
+    match &handled.result {
+        Ok(Outcome::Attached { .. } | Outcome::AddedToGroup { .. } | Outcome::Exempt { .. }) => true,
+        Ok(Outcome::Ignored { reason, .. }) => match reason {
+            IgnoreReason::OtherAccount => false,
+            IgnoreReason::FailedCall
+            | IgnoreReason::OtherService
+            | IgnoreReason::OtherEvent
+            | IgnoreReason::NoUserName
+            | IgnoreReason::NotAConsoleUser
+            | IgnoreReason::UserGone => true,
+        },
+        // A sweep that was meant to report has reported.
+        Ok(Outcome::Swept(report)) => report.complete,
+        Ok(Outcome::WouldAttach { .. }) | Err(_) => false,
+    }
+}
+
+struct Queue {
+    client: Client,
+    url: String,
+}
+
+impl Queue {
+    fn new(session: &Session, url: &str) -> Self {
+        let config = aws_sdk_sqs::config::Builder::from(&session.config)
+            .region(region(url).map_or_else(|| session.home.clone(), aws_config::Region::new))
+            .build();
+        Self { client: Client::from_conf(config), url: url.to_owned() }
+    }
+
+    async fn length(&self) -> Result<usize, Stop> {
+        let attribute = QueueAttributeName::ApproximateNumberOfMessages;
+        let call = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(attribute.clone());
+        let answer = call.send().await.map_err(|error| FailedCall::new("sqs:GetQueueAttributes", &error))?;
+        let length = answer.attributes().and_then(|attributes| attributes.get(&attribute));
+        Ok(length.and_then(|length| length.parse().ok()).unwrap_or_default())
+    }
+
+    async fn receive(&self) -> Result<Option<Message>, Stop> {
+        let call = self.client.receive_message().queue_url(&self.url).max_number_of_messages(1);
+        let call = call.wait_time_seconds(seconds(WAIT)).visibility_timeout(seconds(HIDDEN));
+        let answer = call.send().await.map_err(|error| FailedCall::new("sqs:ReceiveMessage", &error))?;
+        Ok(answer.messages.unwrap_or_default().into_iter().next())
+    }
+
+    async fn delete(&self, receipt: &str) -> Result<(), FailedCall> {
+        let call = self.client.delete_message().queue_url(&self.url).receipt_handle(receipt);
+        call.send().await.map(drop).map_err(|error| FailedCall::new("sqs:DeleteMessage", &error))
+    }
+
+    /// Shows a message again. If that fails, it shows itself in a quarter of an hour.
+    async fn release(&self, receipt: &str) {
+        let call = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(receipt);
+        let _ = call.visibility_timeout(0).send().await;
+    }
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+/// The region that a queue's URL names: `https://sqs.us-east-1.amazonaws.com/123456789012/name`.
+fn region(url: &str) -> Option<String> {
+    let host = url.split_once("://")?.1.split('/').next()?;
+    let region = host.strip_prefix("sqs.")?.split_once(".amazonaws.com")?.0;
+    Some(region.to_owned())
+}

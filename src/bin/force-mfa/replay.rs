@@ -1,0 +1,163 @@
+//! `force-mfa replay`: hands payloads from files to the function's own code, with the operator's credentials.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use force_mfa::handler::Handler;
+use force_mfa::outcome::{Handled, Outcome};
+use force_mfa::settings::Mode;
+use tokio::time::Instant;
+
+use crate::screen::{Interrupt, confirm, note, one_line, print};
+use crate::session::{Flags, Session};
+use crate::stop::{Ending, Stop, of_payload};
+use crate::sweep::TIME_LIMIT;
+
+/// What the verb takes.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Files that hold one payload each; in a directory, all files *.json at any depth
+    #[arg(required = true, value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    report: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Replays.
+///
+/// # Errors
+/// If a path cannot be read, or the operator does not want it.
+pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<Ending, Stop> {
+    // All are found before anything is done: a mistyped path must not leave half of them handled.
+    let files = files(&arguments.paths)?;
+    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
+    if arguments.report {
+        session.settings.mode = Mode::Report;
+    }
+    if session.settings.mode == Mode::Enforce {
+        let policy = &session.settings.policy;
+        let question = format!(
+            "Account {}: handle {} payload(s) and attach {policy} where they call for it?",
+            policy.account(),
+            files.len()
+        );
+        confirm(arguments.yes, &question, interrupt).await?;
+    }
+    let handler = Handler::new(session.settings, session.iam);
+    let mut tally = Tally::default();
+    for (place, file) in files.iter().enumerate() {
+        if interrupt.stopped() {
+            return Err(Stop::Interrupted(format!(
+                "stopped after {place} of {} payloads; what is told above is done. A payload can be replayed again",
+                files.len()
+            )));
+        }
+        let name = one_line(&file.display().to_string());
+        match fs::read(file) {
+            Ok(payload) => {
+                let done = handler.handle(&payload, Instant::now() + TIME_LIMIT).await;
+                print(&format!("{name}: {}", tally.count(&done)))?;
+            }
+            Err(error) => {
+                tally.failed += 1;
+                print(&format!("{name}: FAILED: cannot be read: {error}"))?;
+            }
+        }
+    }
+    note(&tally.to_string());
+    Ok(tally.ending())
+}
+
+/// The files meant by the paths, in their order, those of a directory sorted by name.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
+    let mut files = Vec::new();
+    for path in paths {
+        let unreadable = |error: io::Error| Stop::Usage(format!("{}: {error}", path.display()));
+        if fs::metadata(path).map_err(unreadable)?.is_dir() {
+            let before = files.len();
+            walk(path, &mut files).map_err(unreadable)?;
+            if files.len() == before {
+                return Err(Stop::Usage(format!("{}: no file *.json below it", path.display())));
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        // A link to a directory is not followed: it might lead round in a circle.
+        if entry.file_type()?.is_dir() {
+            walk(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// How many payloads ended how.
+#[derive(Debug, Default)]
+pub struct Tally {
+    done: usize,
+    failed: usize,
+    denied: bool,
+}
+
+impl Tally {
+    /// Counts a payload, and tells how it ended, in one line.
+    pub fn count(&mut self, handled: &Handled) -> String {
+        match &handled.result {
+            Ok(outcome) => {
+                self.done += 1;
+                told(outcome)
+            }
+            Err(failure) => {
+                self.failed += 1;
+                let stop = of_payload(failure);
+                self.denied |= matches!(stop, Stop::NotAllowed(_));
+                format!("FAILED {}: {}", failure.error_type(), one_line(&stop.to_string()))
+            }
+        }
+    }
+
+    /// Counts something that failed for another reason.
+    pub fn fail(&mut self) {
+        self.failed += 1;
+    }
+
+    /// How the run ended.
+    pub const fn ending(&self) -> Ending {
+        Ending { left: self.failed > 0, denied: self.denied }
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} handled, {} failed", self.done, self.failed)
+    }
+}
+
+fn told(outcome: &Outcome) -> String {
+    let counts = if let Outcome::Swept(report) = outcome {
+        format!(
+            ": {} attached, {} added to group, {} would be attached, {} existing left alone",
+            report.attached, report.added_to_group, report.would_attach, report.existing
+        )
+    } else {
+        String::new()
+    };
+    let user = outcome.user().map(|user| format!(" {user}")).unwrap_or_default();
+    let reason = outcome.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    format!("{}{counts}{user}{reason}", outcome.as_str())
+}

@@ -1,0 +1,163 @@
+//! What the operator sees: results on stdout, everything else on stderr; questions; the bar; Ctrl-C.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use console::{Style, Term};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use tokio::sync::Notify;
+
+use crate::stop::{INTERRUPTED, Stop};
+
+/// Writes lines to stdout. A reader that has gone away (`| head`) is no failure: the work and its exit code stand.
+pub fn print(text: &str) -> Result<(), Stop> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes lines to stderr, if anyone listens; on a terminal, broken between words.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", wrapped(text));
+}
+
+fn wrapped(text: &str) -> String {
+    let stderr = Term::stderr();
+    if stderr.is_term() { textwrap::fill(text, usize::from(stderr.size().1)) } else { text.to_owned() }
+}
+
+/// Text from elsewhere on one line, without characters that would steer the terminal.
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "\u{fffd}")
+}
+
+/// A number that is good news at zero and bad news otherwise, `width` wide. Coloured on a terminal, unless `NO_COLOR` is
+/// set.
+pub fn alarming(count: usize, width: usize) -> String {
+    let style = if count == 0 { Style::new().green() } else { Style::new().red().bold() };
+    let mut text = String::new();
+    let _ = write!(text, "{count:>width$}");
+    style.apply_to(text).to_string()
+}
+
+/// The columns of the terminal that stdout is; `None` in a pipe or a file.
+pub fn columns() -> Option<u16> {
+    let stdout = Term::stdout();
+    stdout.is_term().then(|| stdout.size().1)
+}
+
+/// Whether somebody is there to be asked.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks, and gives the answer without blanks around it; empty at the end of the input.
+///
+/// # Errors
+/// [`Stop::Interrupted`] if Ctrl-C is the answer.
+pub async fn ask(question: &str, interrupt: &Interrupt) -> Result<String, Stop> {
+    let mut stderr = io::stderr();
+    write!(stderr, "{} ", wrapped(question)).and_then(|()| stderr.flush())?;
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    // A thread of its own, which Ctrl-C leaves behind: reading a line cannot be called off.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = sender.send(io::stdin().read_line(&mut line).map(|_| line));
+    });
+    let answer = interrupt.unless_stopped(async { answer.await.map_err(|_| io::Error::other("no answer").into()) });
+    Ok(answer.await??.trim().to_owned())
+}
+
+/// Lets the operator decide before something is written: `yes` has done so on the command line.
+///
+/// # Errors
+/// [`Stop::Usage`] if nobody can be asked, [`Stop::Failed`] if the answer is no.
+pub async fn confirm(yes: bool, question: &str, interrupt: &Interrupt) -> Result<(), Stop> {
+    if yes {
+        return Ok(());
+    }
+    if !can_ask() {
+        return Err(Stop::Usage(
+            "this would write, and there is no terminal to ask on: give --yes, or --report to see what would be done"
+                .to_owned(),
+        ));
+    }
+    match ask(&format!("{question} [y/N]"), interrupt).await?.to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Stop::Failed("not confirmed: nothing was changed".to_owned())),
+    }
+}
+
+/// Something to look at while it takes its time, on stderr, if that is a terminal.
+pub fn spinner(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_finish(ProgressFinish::AndClear);
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a template without unknown keys"));
+    bar.set_message(what);
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// Makes a spinner a bar, and moves it.
+pub fn advance(bar: &ProgressBar, done: usize, all: usize) {
+    if bar.length().is_none() {
+        let style = "{bar:30} {pos}/{len} {msg} {eta} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("a template without unknown keys"));
+        bar.set_message("users,");
+        bar.set_length(all as u64);
+    }
+    bar.set_position(done as u64);
+}
+
+/// Ctrl-C: the first is for the command to end in order, the second ends it at once.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt {
+    stopped: Arc<AtomicBool>,
+    notify: Arc<Notify>,
+}
+
+impl Interrupt {
+    /// Begins to watch.
+    pub fn watch() -> Self {
+        let interrupt = Self::default();
+        let watched = interrupt.clone();
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_err() {
+                return;
+            }
+            watched.stopped.store(true, Ordering::Relaxed);
+            watched.notify.notify_waiters();
+            let _ = tokio::signal::ctrl_c().await;
+            std::process::exit(INTERRUPTED.into());
+        });
+        interrupt
+    }
+
+    /// Whether Ctrl-C was pressed.
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Does something that changes nothing, and breaks it off at Ctrl-C.
+    ///
+    /// # Errors
+    /// That of `work`, or [`Stop::Interrupted`].
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+        tokio::select! {
+            result = work => result,
+            () = self.wait() => Err(Stop::Interrupted("stopped; nothing was changed".to_owned())),
+        }
+    }
+
+    /// Waits until Ctrl-C is pressed.
+    pub async fn wait(&self) {
+        let pressed = self.notify.notified();
+        if !self.stopped() {
+            pressed.await;
+        }
+    }
+}

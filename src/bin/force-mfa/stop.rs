@@ -1,0 +1,235 @@
+//! Why the command ends without having done what it was asked, and what to do: a message and an exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
+use force_mfa::enforce::{EnforceError, TIME_LIMIT};
+use force_mfa::event::PayloadError;
+use force_mfa::iam::IamError;
+use force_mfa::outcome::Failure;
+use force_mfa::sweep::SweepError;
+
+/// Exit code: someone is uncovered, or something failed.
+pub const SOMETHING_LEFT: u8 = 1;
+/// Exit code: the command line or the settings cannot be used.
+pub const WRONG_USAGE: u8 = 2;
+/// Exit code: no credentials, or they do not allow a call.
+pub const NOT_ALLOWED: u8 = 3;
+/// Exit code after Ctrl-C, as a shell gives it.
+pub const INTERRUPTED: u8 = 130;
+
+/// An end before the end.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// The command line or the settings cannot be used.
+    #[error("{0}")]
+    Usage(String),
+    /// No credentials, or they do not allow a call.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// Anything else that keeps the command from going on.
+    #[error("{0}")]
+    Failed(String),
+    /// Ctrl-C.
+    #[error("{0}")]
+    Interrupted(String),
+    /// What is to be told cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Stop {
+    /// The exit code.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => WRONG_USAGE,
+            Self::NotAllowed(_) => NOT_ALLOWED,
+            Self::Failed(_) | Self::Output(_) => SOMETHING_LEFT,
+            Self::Interrupted(_) => INTERRUPTED,
+        }
+    }
+}
+
+/// How well a run ended that did come to its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ending {
+    /// Someone is uncovered, or something failed.
+    pub left: bool,
+    /// A call was denied.
+    pub denied: bool,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending { denied: true, .. } => NOT_ALLOWED.into(),
+            Ending { left: true, .. } => SOMETHING_LEFT.into(),
+            Ending { .. } => Self::SUCCESS,
+        }
+    }
+}
+
+/// A failed call to any service, in the words of the one who made it.
+#[derive(Debug)]
+pub struct FailedCall {
+    /// The action, as IAM policies spell it.
+    action: String,
+    /// The service's error code, if it answered.
+    code: Option<String>,
+    /// What it answered, or what happened on the way to it.
+    answer: String,
+}
+
+impl FailedCall {
+    /// A failed call to `action`, such as `sqs:ReceiveMessage`.
+    pub fn new<E>(action: &str, error: &SdkError<E>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let code = error.code().map(str::to_owned);
+        let answer = match (&code, error.message()) {
+            (Some(code), Some(message)) => format!("AWS answered {code}: {message}"),
+            (Some(code), None) => format!("AWS answered {code}"),
+            (None, _) => format!("no usable answer ({})", with_sources(error)),
+        };
+        Self { action: action.to_owned(), code, answer }
+    }
+
+    /// The service's error code.
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// The service's message.
+    pub fn answer(&self) -> &str {
+        &self.answer
+    }
+
+    fn is_denied(&self) -> bool {
+        const DENIED: [&str; 12] = [
+            "AccessDenied",
+            "AccessDeniedException",
+            "UnauthorizedOperation",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "RequestExpired",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+            "SignatureDoesNotMatch",
+            "IncompleteSignature",
+            "InvalidAccessKeyId",
+            "OptInRequired",
+        ];
+        self.code().is_some_and(|code| DENIED.contains(&code))
+    }
+
+    /// What to do about it.
+    fn advice(&self) -> String {
+        match self.code() {
+            Some(code) if code.starts_with("Expired") || code == "RequestExpired" => {
+                "The credentials have expired: sign in again (`aws sso login`, `aws login`, or a new session token)"
+                    .to_owned()
+            }
+            _ if self.is_denied() && self.code().is_some_and(|code| code.contains("Denied")) => format!(
+                "Allow {} to the identity that you are signed in as, and see whether a permissions boundary or an SCP \
+                 denies it; docs/command.md has the policy for each verb",
+                self.action
+            ),
+            _ if self.is_denied() => {
+                "AWS does not know these credentials, or not in this region: look at --profile, AWS_PROFILE, \
+                 AWS_ACCESS_KEY_ID and the clock"
+                    .to_owned()
+            }
+            Some(code) if code.contains("Throttl") || code.contains("TooManyRequests") => {
+                "AWS gets too many calls: run the command again in a minute".to_owned()
+            }
+            Some(_) => "Mend what AWS says, then run the command again".to_owned(),
+            None => "Look at the network, the proxy and --endpoint-url, then run the command again".to_owned(),
+        }
+    }
+}
+
+impl From<&IamError> for FailedCall {
+    fn from(error: &IamError) -> Self {
+        let code = error.answer.strip_prefix("IAM answered ").and_then(|answer| answer.split(':').next());
+        let code = code.filter(|code| !code.contains(' ')).map(str::to_owned);
+        Self { action: format!("iam:{}", error.call), code, answer: error.answer.clone() }
+    }
+}
+
+impl From<FailedCall> for Stop {
+    fn from(call: FailedCall) -> Self {
+        let message = format!("{}: {}. {}", call.action, call.answer.trim_end_matches('.'), call.advice());
+        if call.is_denied() { Self::NotAllowed(message) } else { Self::Failed(message) }
+    }
+}
+
+impl From<IamError> for Stop {
+    fn from(error: IamError) -> Self {
+        FailedCall::from(&error).into()
+    }
+}
+
+impl From<SweepError> for Stop {
+    fn from(error: SweepError) -> Self {
+        match error {
+            SweepError::Unreadable { error } => error.into(),
+            SweepError::OutOfTime => Self::Failed(
+                "the account could not be read in time: IAM was slow, or had no credential report ready. Nothing was \
+                 changed; run the command again in a few minutes"
+                    .to_owned(),
+            ),
+            SweepError::PolicyMissing(policy) => Self::Failed(format!(
+                "the policy {policy} does not exist in the account that you are signed in to. Deploy the stack, or \
+                 correct --profile or --policy-arn"
+            )),
+            SweepError::BadReport(_) | SweepError::Incomplete(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// A payload's failure for the one who replays it: there is no Lambda here to try again.
+pub fn of_payload(failure: &Failure) -> Stop {
+    match failure {
+        Failure::Enforce(error) => of_user(error),
+        Failure::Sweep(SweepError::Unreadable { error }) => FailedCall::from(error).into(),
+        Failure::Payload(PayloadError::Unrecognised(what)) => Stop::Failed(format!(
+            "this is {what}; a payload is an EventBridge event, a Lambda OnFailure message, or {{\"sweep\": {{}}}}"
+        )),
+        Failure::Payload(PayloadError::Malformed(_)) | Failure::Sweep(_) => Stop::Failed(failure.to_string()),
+    }
+}
+
+/// A user's failure, for the same.
+pub fn of_user(error: &EnforceError) -> Stop {
+    match error {
+        EnforceError::Iam { user, error } => match Stop::from(FailedCall::from(error)) {
+            Stop::NotAllowed(message) => Stop::NotAllowed(format!("user {user}: {message}")),
+            stop => Stop::Failed(format!("user {user}: {stop}")),
+        },
+        EnforceError::UserNotVisible { user, call } => Stop::Failed(format!(
+            "user {user}: IAM does not show the user ({call} answered NoSuchEntity), and the event may be younger than \
+             two minutes. Try again then; if this stays, see in CloudTrail whether the user was deleted"
+        )),
+        EnforceError::OutOfTime { user } => Stop::Failed(format!(
+            "user {user}: IAM did not answer all calls within {} s. Run the command again",
+            TIME_LIMIT.as_secs()
+        )),
+        EnforceError::PolicyMissing { .. } | EnforceError::QuotaExhausted { .. } => Stop::Failed(error.to_string()),
+    }
+}
+
+/// An error with what is behind it, each thing said once.
+pub fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut told: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !told.iter().any(|earlier| earlier.contains(&text)) {
+            told.push(text);
+        }
+        next = error.source();
+    }
+    told.join(": ")
+}

@@ -1,0 +1,181 @@
+//! `force-mfa sweep`: the function's sweep, from here.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use force_mfa::enforce::Enforcer;
+use force_mfa::event::Facts;
+use force_mfa::outcome::{Handled, Outcome};
+use force_mfa::settings::Mode;
+use force_mfa::sweep::{SweepError, SweepReport, sweep};
+use tokio::time::Instant;
+
+use crate::screen::{Interrupt, advance, alarming, can_ask, confirm, note, one_line, print, spinner};
+use crate::session::{Flags, Session};
+use crate::status::age;
+use crate::stop::{Ending, Stop, of_user};
+
+/// The most that reading an account, or a sweep, may take: there is no Lambda here to set an end.
+pub const TIME_LIMIT: Duration = Duration::from_mins(30);
+
+/// What the verb takes.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    report: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// How to print what was found and done
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// How the report is printed.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// The function's reply
+    Json,
+}
+
+/// Sweeps.
+///
+/// # Errors
+/// If the account cannot be read, or the operator does not want it.
+pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<Ending, Stop> {
+    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
+    if arguments.report {
+        session.settings.mode = Mode::Report;
+    }
+    let enforcer = Enforcer { settings: session.settings, iam: session.iam, waits: Vec::new() };
+    if enforcer.settings.mode == Mode::Enforce && !arguments.yes {
+        if can_ask() {
+            // What there is to agree to: the same sweep without the writing.
+            let mut only_looking = enforcer.clone();
+            only_looking.settings.mode = Mode::Report;
+            let report = watched(&only_looking, "Looking who is uncovered", interrupt).await?;
+            note(&would(&enforcer, &report));
+            if report.would_attach == 0 && report.failures == 0 {
+                return told(&enforcer, report, arguments.format);
+            }
+        }
+        confirm(false, "Attach the policy?", interrupt).await?;
+    }
+    let report = watched(&enforcer, "Reading the account", interrupt).await?;
+    told(&enforcer, report, arguments.format)
+}
+
+fn would(enforcer: &Enforcer, report: &SweepReport) -> String {
+    let policy = &enforcer.settings.policy;
+    let existing = match report.existing {
+        0 => String::new(),
+        some => format!("\n{some} existing users are left alone (--existing-users enforce takes them in)."),
+    };
+    format!(
+        "Account {}: {} of {} console users would get {policy}. `force-mfa status --uncovered` names them.{existing}",
+        policy.account(),
+        report.would_attach,
+        report.console_users,
+    )
+}
+
+/// One sweep, with a bar, that Ctrl-C ends.
+async fn watched(enforcer: &Enforcer, what: &'static str, interrupt: &Interrupt) -> Result<SweepReport, Stop> {
+    let bar = spinner(what);
+    let reached = Cell::new((0, 0));
+    let progress = |done, all| {
+        reached.set((done, all));
+        advance(&bar, done, all);
+    };
+    let result = tokio::select! {
+        result = sweep(enforcer, Instant::now() + TIME_LIMIT, progress) => result,
+        () = interrupt.wait() => {
+            bar.finish_and_clear();
+            return Err(Stop::Interrupted(match (enforcer.settings.mode, reached.get()) {
+                (Mode::Report, _) => "stopped; nothing was changed".to_owned(),
+                // Whether the first users are under way is not told.
+                (Mode::Enforce, (0, _)) => {
+                    "stopped before the first user was done; up to 16 may have been under way. Whoever got the policy \
+                     keeps it; another sweep does the rest"
+                        .to_owned()
+                }
+                (Mode::Enforce, (done, all)) => format!(
+                    "stopped after {done} of {all} users, with up to 16 more under way. Whoever got the policy keeps it; \
+                     another sweep does the rest"
+                ),
+            }));
+        }
+    };
+    bar.finish_and_clear();
+    match result {
+        Ok(report) => Ok(report),
+        Err(SweepError::Incomplete(report)) => Ok(*report),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn told(enforcer: &Enforcer, report: SweepReport, format: Format) -> Result<Ending, Stop> {
+    let denied = report.failed.iter().any(|failed| failed.error == "access_denied");
+    let left = !report.complete || report.would_attach + report.existing + report.failures > 0;
+    match format {
+        Format::Table => print(&table(enforcer, &report))?,
+        Format::Json => {
+            for failed in &report.failed {
+                note(&format!("failed: {}", one_line(&of_user(&failed.cause).to_string())));
+            }
+            let handled = Handled::now(Facts::default(), Ok(Outcome::Swept(Box::new(report))));
+            print(&handled.reply().unwrap_or_default().to_string())?;
+        }
+    }
+    Ok(Ending { left, denied })
+}
+
+fn table(enforcer: &Enforcer, report: &SweepReport) -> String {
+    let mode = match report.mode {
+        Mode::Enforce => "enforce",
+        Mode::Report => "report: nothing was written",
+    };
+    let mut text = format!(
+        "Account {} swept ({mode}); credential report {} old\n\n\
+         Console users      {:>6}\n\
+         \x20 without MFA      {:>6}\n\
+         \x20 covered before   {:>6}\n",
+        enforcer.settings.policy.account(),
+        age(report.report_age_s),
+        report.console_users,
+        report.without_mfa,
+        report.covered,
+    );
+    let _ = match report.mode {
+        Mode::Enforce => {
+            write!(text, "  attached         {:>6}\n  added to group   {:>6}\n", report.attached, report.added_to_group)
+        }
+        Mode::Report => writeln!(text, "  would attach     {}", alarming(report.would_attach, 6)),
+    };
+    let _ = write!(
+        text,
+        "  exempt           {:>6}\n  existing         {:>6}   from before the policy, left alone\n  failed           {}",
+        report.exempt,
+        report.existing,
+        alarming(report.failures, 6)
+    );
+    if !report.failed.is_empty() {
+        text.push('\n');
+    }
+    for failed in &report.failed {
+        let _ = write!(text, "\n{}: {}", failed.error, one_line(&of_user(&failed.cause).to_string()));
+    }
+    if report.failures > report.failed.len() {
+        let _ = write!(text, "\nand {} more", report.failures - report.failed.len());
+    }
+    if !report.complete {
+        text.push_str("\n\nThe time was over before everyone was looked at: sweep again for the rest.");
+    }
+    text
+}

@@ -1,0 +1,158 @@
+"""infra/organization.yaml: the bucket, the StackSet of infra/template.yaml, and the guard."""
+
+import json
+
+import cfn
+
+TEMPLATE = cfn.load("organization.yaml")
+ACCOUNT_TEMPLATE = cfn.load("template.yaml")
+GIVEN = {
+    "OrganizationId": "o-exampleorgid",
+    "OrganizationalUnitIds": ["ou-abcd-example1"],
+    "TemplateKey": "force-mfa/template/0123.yaml",
+    "CodeKey": "force-mfa/arm64/0123.zip",
+}
+
+
+def stack(partition="aws", region="us-east-1", **parameters):
+    return cfn.Stack(TEMPLATE, partition=partition, region=region, **GIVEN | parameters)
+
+
+def test_the_first_deployment_makes_the_bucket_alone():
+    first = stack(TemplateKey="", CodeKey="")
+
+    assert [name for name in TEMPLATE["Resources"] if first.exists(name)] == [
+        "ArtifactBucket",
+        "ArtifactBucketPolicy",
+    ]
+    assert stack().exists("AccountStacks")
+    assert TEMPLATE["Resources"]["AccountStacks"]["DependsOn"] == "ArtifactBucketPolicy"
+
+
+def test_a_template_without_a_zip_is_refused():
+    assert len(stack(CodeKey="").refused()) == 1
+
+
+def test_every_parameter_of_the_account_template_is_passed_on_with_the_same_meaning():
+    passed = {p["ParameterKey"]: p["ParameterValue"] for p in stack().resource("AccountStacks")["Parameters"]}
+
+    assert set(passed) == set(ACCOUNT_TEMPLATE["Parameters"])
+    for name, definition in ACCOUNT_TEMPLATE["Parameters"].items():
+        if name not in ("CodeBucket", "CodeKey"):
+            assert TEMPLATE["Parameters"][name] == definition, name
+            assert passed[name] == definition["Default"], name
+    assert passed["CodeBucket"] == "<ArtifactBucket>"
+    assert passed["CodeKey"] == GIVEN["CodeKey"]
+
+
+def test_a_parameter_reaches_the_functions_environment_through_the_stack_set():
+    changed = stack(Mode="report", ExistingUsers="enforce", ExemptUsers="ci-*", ExemptPaths="/ci/", ExemptTag="mfa=no")
+    passed = {p["ParameterKey"]: p["ParameterValue"] for p in changed.resource("AccountStacks")["Parameters"]}
+    variables = cfn.Stack(ACCOUNT_TEMPLATE, **passed).resource("Function")["Environment"]["Variables"]
+
+    assert variables["FORCE_MFA_MODE"] == "report"
+    assert variables["FORCE_MFA_EXISTING_USERS"] == "enforce"
+    assert variables["FORCE_MFA_EXEMPT_USERS"] == "ci-*"
+    assert variables["FORCE_MFA_EXEMPT_PATHS"] == "/ci/"
+    assert variables["FORCE_MFA_EXEMPT_TAG"] == "mfa=no"
+
+
+def test_the_stack_set_follows_the_organizational_units():
+    properties = stack(FailureTolerancePercentage=5, MaxConcurrentPercentage=20).resource("AccountStacks")
+
+    assert properties["PermissionModel"] == "SERVICE_MANAGED"
+    assert properties["AutoDeployment"] == {"Enabled": True, "RetainStacksOnAccountRemoval": True}
+    assert properties["ManagedExecution"] == {"Active": True}
+    assert properties["Capabilities"] == ["CAPABILITY_NAMED_IAM"]
+    assert properties["OperationPreferences"] == {
+        "FailureTolerancePercentage": 5,
+        "MaxConcurrentPercentage": 20,
+    }
+    assert properties["StackInstancesGroup"] == [
+        {
+            "DeploymentTargets": {"OrganizationalUnitIds": ["ou-abcd-example1"]},
+            "Regions": ["us-east-1"],
+        }
+    ]
+    assert properties["TemplateURL"] == (
+        "https://<ArtifactBucket>.s3.us-east-1.amazonaws.com/force-mfa/template/0123.yaml"
+    )
+
+
+def test_china_is_managed_by_the_account_itself():
+    china = stack(partition="aws-cn", region="cn-north-1", AccountIds=["123456789012"])
+    properties = china.resource("AccountStacks")
+
+    assert properties["PermissionModel"] == "SELF_MANAGED"
+    assert "AutoDeployment" not in properties
+    assert properties["StackInstancesGroup"][0]["DeploymentTargets"] == {"Accounts": ["123456789012"]}
+
+
+def test_the_bucket_is_private_versioned_encrypted_and_keeps_everything():
+    bucket = stack().resource("ArtifactBucket")
+
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert "AES256" in json.dumps(bucket["BucketEncryption"])
+    assert "LifecycleConfiguration" not in bucket
+    assert TEMPLATE["Resources"]["ArtifactBucket"]["DeletionPolicy"] == "RetainExceptOnCreate"
+
+
+def test_the_organization_alone_reads_the_bucket_and_by_tls_alone():
+    allow, deny = stack().resource("ArtifactBucketPolicy")["PolicyDocument"]["Statement"]
+
+    assert (allow["Effect"], allow["Action"]) == ("Allow", "s3:GetObject")
+    assert allow["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": "o-exampleorgid"}}
+    assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", "s3:*")
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_guard_binds_everyone_but_the_deployment():
+    assert not stack().exists("GuardPolicy")
+    guard = stack(ProtectWithScp="yes", ScpExemptRole="security-operator").resource("GuardPolicy")
+    statements = guard["Content"]["Statement"]
+
+    assert guard["TargetIds"] == ["ou-abcd-example1"]
+    # The most that a service control policy may hold.
+    assert len(json.dumps(guard["Content"], separators=(",", ":"))) <= 5120
+    assert {s["Effect"] for s in statements} == {"Deny"}
+    *guarded, posing = statements
+    for statement in guarded:
+        assert statement["Condition"] == {
+            "ArnNotLike": {
+                "aws:PrincipalArn": [
+                    "arn:aws:iam::*:role/stacksets-exec-*",
+                    "arn:aws:iam::*:role/security-operator",
+                ]
+            }
+        }
+    assert posing["Resource"] == "arn:aws:iam::*:role/stacksets-exec-*"
+
+
+def test_the_guard_knows_the_names_that_the_account_template_gives():
+    account = cfn.Stack(ACCOUNT_TEMPLATE, NamePrefix="mfa-test", CodeBucket="b", CodeKey="k.zip")
+    names = {
+        f":policy/{account.resource('ForceMfaPolicy')['ManagedPolicyName']}",
+        f":group/{account.resource('OverflowGroup')['GroupName']}",
+        f":role/{account.resource('FunctionRole')['RoleName']}",
+        f":rule/{account.resource('ConsoleUserRule')['Name']}",
+        f":rule/{account.resource('SweepRule')['Name']}",
+        f":function:{account.resource('Function')['FunctionName']}",
+    }
+    guard = stack(ProtectWithScp="yes", NamePrefix="mfa-test").resource("GuardPolicy")
+    *guarded, _ = guard["Content"]["Statement"]
+    resources = []
+    for statement in guarded:
+        resource = statement["Resource"]
+        resources += [resource] if isinstance(resource, str) else resource
+
+    assert all(any(resource.endswith(name) for resource in resources) for name in names)
+    assert len(resources) == len(names)
+
+
+def test_users_can_still_be_deleted_under_the_guard():
+    guard = stack(ProtectWithScp="yes").resource("GuardPolicy")
+    text = json.dumps(guard["Content"])
+
+    for action in ("iam:DetachUserPolicy", "iam:RemoveUserFromGroup", "iam:AttachUserPolicy", "iam:AddUserToGroup"):
+        assert action not in text

@@ -1,0 +1,38 @@
+//! Prints the rows of the policy's tests, one JSON object a line, with the policies in full and the decision
+//! made here, so that another evaluator can be asked the same.
+
+#[path = "evaluation.rs"]
+mod evaluation;
+#[path = "rows.rs"]
+mod rows;
+#[path = "template.rs"]
+mod template;
+
+use serde_json::json;
+
+fn main() {
+    let template = template::account_template();
+    let scenarios = rows::scenarios();
+    for row in &scenarios.scenarios {
+        let source = template::policy_source(&template);
+        let mut policies = vec![template::render(&template, source, &row.partition, &row.parameters)];
+        policies.extend(row.other_policies.iter().map(|name| scenarios.policies[name].clone()));
+        let parsed: Vec<_> = policies.iter().map(rows::parse).collect();
+        let decided = evaluation::decide(&parsed, &row.request);
+        assert!(row.expect.holds(decided.decision), "{} does not hold", row.id);
+        println!(
+            "{}",
+            json!({
+                "id": row.id,
+                "principal": row.request.principal,
+                "action": row.request.action,
+                "resource": row.request.resource,
+                "context": row.request.context,
+                "account": template::ACCOUNT,
+                "policies": policies,
+                "decision": decided.decision.to_string(),
+                "decidedBy": decided.by,
+            })
+        );
+    }
+}
