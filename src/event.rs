@@ -239,7 +239,9 @@ fn change(record: &CloudTrailRecord) -> Option<Change> {
 fn concerns_us(record: &CloudTrailRecord, settings: &Settings) -> Result<bool, PayloadError> {
     let parameter = |name| named(record, name, &record.request_parameters[name]);
     let group = parameter("groupName")?.and_then(GroupName::new);
-    Ok(parameter("policyArn")? == Some(settings.policy.as_str()) || group.is_some() && group == settings.overflow_group)
+    // As the rule does: a name in another case is the same name.
+    let is_ours = parameter("policyArn")?.is_some_and(|arn| arn.eq_ignore_ascii_case(settings.policy.as_str()));
+    Ok(is_ours || group.is_some() && group == settings.overflow_group)
 }
 
 /// Whom the call was about. `None` is root's own password, the one case in which a call that succeeded names nobody.
@@ -297,11 +299,13 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Text from a payload, at a length fit for a log line.
+/// Text from a payload, at a length fit for a log line, and without characters that end a line or steer a terminal: JSON
+/// escapes only some of them.
 fn excerpt(text: &str) -> String {
     const LONGEST: usize = 256;
-    match text.char_indices().nth(LONGEST) {
+    let excerpt = match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    }
+    };
+    excerpt.replace(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'), "\u{fffd}")
 }

@@ -197,6 +197,18 @@ async fn an_on_failure_message_is_handled_as_its_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_detach_is_undone_however_its_policy_or_group_is_spelled() {
+    for (name, parameter, value) in [
+        ("DetachUserPolicy", "policyArn", POLICY.replace("force-mfa", "Force-MFA")),
+        ("RemoveUserFromGroup", "groupName", GROUP.to_uppercase()),
+    ] {
+        let mut payload = event(name, "alice", 60);
+        payload["detail"]["requestParameters"][parameter] = json!(value);
+        assert_eq!(run(&alice(), &[], &payload).await.0, "attached", "{value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn report_mode_writes_nothing() {
     for name in ["CreateLoginProfile", "CreateUser"] {
         let account = alice();
