@@ -35,8 +35,15 @@ def zip_of(binary):
     return archive.getvalue()
 
 
-def deploy(client, architecture, code):
-    """Deploys the template as it is, with a zip in a bucket."""
+def without(resource):
+    """The template less a resource that an emulator refuses, as JSON."""
+    template = cfn.load("template.yaml")
+    del template["Resources"][resource]
+    return json.dumps(template)
+
+
+def deploy(client, template, architecture, code):
+    """Deploys a template, with a zip in a bucket."""
     s3 = client("s3")
     s3.create_bucket(Bucket="artifacts")
     s3.put_object(Bucket="artifacts", Key="force-mfa/function.zip", Body=code)
@@ -48,7 +55,7 @@ def deploy(client, architecture, code):
     }
     cloudformation.create_stack(
         StackName="force-mfa",
-        TemplateBody=TEMPLATE,
+        TemplateBody=template,
         Capabilities=["CAPABILITY_NAMED_IAM"],
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
@@ -111,7 +118,7 @@ def test_moto_deploys_the_template(monkeypatch):
         def client(service):
             return boto3.client(service, "us-east-1")
 
-        deploy(client, "arm64", zip_of(b"not run here"))
+        deploy(client, TEMPLATE, "arm64", zip_of(b"not run here"))
 
         check_what_was_deployed(client)
 
@@ -173,10 +180,9 @@ def native_binary():
 
 
 def test_the_deployed_function_attaches_the_policy(ministack, native_binary):
-    deploy(ministack, "x86_64", zip_of(native_binary))
+    # Of the types in the template it lacks this one alone, and refuses the rest with it.
+    deploy(ministack, without("OverflowGroup"), "x86_64", zip_of(native_binary))
     check_what_was_deployed(ministack)
-    in_group = ministack("iam").list_attached_group_policies(GroupName="force-mfa-overflow")
-    assert [policy["PolicyArn"] for policy in in_group["AttachedPolicies"]] == [POLICY]
     iam, function = ministack("iam"), ministack("lambda")
     # The emulator does not tell the functions it runs where it is; without this they would call AWS.
     variables = function.get_function_configuration(FunctionName="force-mfa")["Environment"]["Variables"]
