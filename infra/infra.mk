@@ -22,11 +22,11 @@ check: sam-build policy-cross-check
 .PHONY: walk package publish deploy deploy-org validate sam-build policy-cross-check
 
 walk: ## What a new user meets under the policy, step by step
-	@cargo run --quiet --example walk
+	@cargo run --quiet --locked --all-features --example walk
 
 policy-cross-check: ## The rows of the policy's tests, decided by a second evaluator too
 	npm ci --silent --no-audit --no-fund --prefix tests/policy/simulate
-	cargo run --quiet --example policy-decisions | node tests/policy/simulate/compare.mjs
+	cargo run --quiet --locked --all-features --example policy-decisions | node tests/policy/simulate/compare.mjs
 
 validate: $(CHECK_VENV)/.stamp ## Lint both templates and every policy in them
 	$(call run, $(CHECK_VENV)/bin/cfn-lint $(TEMPLATES))

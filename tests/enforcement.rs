@@ -76,7 +76,8 @@ async fn the_password_decides_unless_the_scope_is_all_users() {
     for (scope, name, password, outcome, calls) in rows {
         let account = if password { alice() } else { FakeIam::default().with_user("alice", |_| {}) };
         let mut payload = event(name, "alice", 60);
-        payload["detail"]["requestParameters"]["policyArn"] = json!(POLICY);
+        // Names in IAM are the same in any case.
+        payload["detail"]["requestParameters"]["policyArn"] = json!(POLICY.replace("force", "Force"));
         payload["detail"]["requestParameters"]["groupName"] = json!(GROUP);
         let done = run(&account, &[("FORCE_MFA_SCOPE", scope)], &payload).await;
         assert_eq!(done, (outcome.to_owned(), calls.iter().map(ToString::to_string).collect()), "{scope} {name}");
