@@ -13,6 +13,7 @@ import zipfile
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 import cfn
@@ -147,9 +148,9 @@ def ministack(tmp_path):
     try:
         wait_for(endpoint, server)
         session = boto3.Session(
-            aws_access_key_id=cfn.ACCOUNT, aws_secret_access_key="made-up", region_name="us-east-1"
+            aws_access_key_id=cfn.ACCOUNT, aws_secret_access_key="made-up"
         )
-        yield lambda service: session.client(service, endpoint_url=endpoint)
+        yield lambda service, region="us-east-1": session.client(service, region, endpoint_url=endpoint)
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -216,3 +217,17 @@ def test_the_deployed_function_attaches_the_policy(ministack, native_binary):
     assert reply["outcome"] == "attached" and reply["user"] == "alice"
     attached = iam.list_attached_user_policies(UserName="alice")["AttachedPolicies"]
     assert [policy["PolicyArn"] for policy in attached] == [POLICY]
+
+
+def test_another_region_is_refused_with_the_reason(ministack):
+    cloudformation = ministack("cloudformation", "eu-central-1")
+    with pytest.raises(ClientError, match="EventBridge gets its events in the partition's home region only"):
+        cloudformation.create_stack(
+            StackName="force-mfa",
+            TemplateBody=without("OverflowGroup"),
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+            Parameters=[
+                {"ParameterKey": "CodeBucket", "ParameterValue": "artifacts"},
+                {"ParameterKey": "CodeKey", "ParameterValue": "function.zip"},
+            ],
+        )
