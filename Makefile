@@ -33,7 +33,7 @@ demo: $(VENV)/.stamp | need-cargo ## Replay every test event against an IAM emul
 	@$(VENV)/bin/python tests/demo.py
 
 test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
 	$(if $(wildcard tests/infra),$(VENV)/bin/python -m pytest -q tests/infra)
 
 check: fmt-check lint deny check-readme ## Everything that reads the code without running it
@@ -89,5 +89,5 @@ need-cargo:
 .PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme picture lock clean need-python need-cargo
 
 # The CloudFormation templates' own verbs; theirs are part of `check` where they exist.
--include infra/infra.mk
+-include infra/infra.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk
 check: $(if $(wildcard infra/infra.mk),validate)

@@ -16,14 +16,17 @@ TEMPLATE_KEY ?=
 ORG_PARAMETERS ?= organization-parameters.json
 SAM_BUILD := target/sam/build
 
+# Besides `validate`, which the Makefile names itself.
+check: sam-build policy-cross-check
+
 .PHONY: walk package publish deploy deploy-org validate sam-build policy-cross-check
 
 walk: ## What a new user meets under the policy, step by step
-	@cargo run --quiet --example walk
+	@cargo run --quiet --locked --all-features --example walk
 
 policy-cross-check: ## The rows of the policy's tests, decided by a second evaluator too
 	npm ci --silent --no-audit --no-fund --prefix tests/policy/simulate
-	cargo run --quiet --example policy-decisions | node tests/policy/simulate/compare.mjs
+	cargo run --quiet --locked --all-features --example policy-decisions | node tests/policy/simulate/compare.mjs
 
 validate: $(CHECK_VENV)/.stamp ## Lint both templates and every policy in them
 	$(call run, $(CHECK_VENV)/bin/cfn-lint $(TEMPLATES))
@@ -40,7 +43,9 @@ publish: $(VENV)/.stamp ## Build the zips and put them into a bucket: BUCKET=nam
 	@$(RELEASE) publish --bucket "$(BUCKET)"
 
 sam-build: $(VENV)/.stamp $(CHECK_VENV)/.stamp ## Build the function as `make deploy` does
-	$(call run, sam build --template infra/template.yaml --config-file samconfig.toml --build-dir $(SAM_BUILD))
+	$(call run, rustup target add aarch64-unknown-linux-gnu)
+	$(call run, RUSTFLAGS="$$(python3 infra/release.py rust-flags)" sam build --template infra/template.yaml \
+		--config-file $(CURDIR)/infra/samconfig.toml --build-dir $(SAM_BUILD))
 
 deploy: sam-build ## Deploy to one account, through SAM: PARAMETERS="Name=value ..."
 	$(call run, sam deploy --template $(SAM_BUILD)/template.yaml --config-file $(CURDIR)/infra/samconfig.toml \

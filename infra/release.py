@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -46,28 +47,29 @@ class Shell:
 
 
 def package(shell, architecture, folder):
-    """Builds the function and returns its zip, which depends on the sources alone."""
+    """Builds the function and returns its zip, which depends on the sources alone; nothing in a dry run."""
     binaries = folder / "lambda"
+    if shutil.which("rustup") or shell.dry_run:
+        shell.run("rustup", "target", "add", TARGETS[architecture])
     shell.run(
         "cargo", "lambda", "build", "--release", "--locked", "--bin", "function",
         "--target", TARGETS[architecture], "--lambda-dir", binaries / architecture,
-        env=build_environment(),
+        env={**os.environ, "RUSTFLAGS": rust_flags()},
     )  # fmt: skip
     target = folder / f"force-mfa-{architecture}.zip"
     if shell.dry_run:
-        print(f"  would write {target.relative_to(ROOT)}")
-        return target
+        print(f"  would write {target}")
+        return None
     write_zip(target, (binaries / architecture / "function" / "bootstrap").read_bytes())
-    print(f"{sha256(target)}  {target.relative_to(ROOT)}")
+    print(f"{sha256(target)}  {target}")
     return target
 
 
-def build_environment():
-    """The environment of a build whose binary holds no folder of the machine it is built on."""
+def rust_flags():
+    """Flags by which the binary holds no folder of the machine that it is built on."""
     cargo_home = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
     remap = [f"--remap-path-prefix={cargo_home}=cargo", f"--remap-path-prefix={ROOT}=force-mfa"]
-    flags = [os.environ.get("RUSTFLAGS", ""), *remap]
-    return {**os.environ, "RUSTFLAGS": " ".join(filter(None, flags))}
+    return " ".join(filter(None, [os.environ.get("RUSTFLAGS"), *remap]))
 
 
 def write_zip(target, bootstrap):
@@ -86,16 +88,13 @@ def sha256(path):
 
 
 def code_key(architecture, zip_path):
-    return f"force-mfa/{architecture}/{digest(zip_path)}.zip"
+    # In a dry run nothing was built.
+    digest = sha256(zip_path) if zip_path else "SHA256-OF-THE-ZIP"
+    return f"force-mfa/{architecture}/{digest}.zip"
 
 
 def template_key():
     return f"force-mfa/template/{sha256(TEMPLATE)}.yaml"
-
-
-def digest(path):
-    # In a dry run nothing was built, so there may be nothing to take the digest of.
-    return sha256(path) if path.exists() else "SHA256-OF-THE-ZIP"
 
 
 def publish(shell, bucket, zips):
@@ -106,13 +105,13 @@ def publish(shell, bucket, zips):
         if shell.ask("aws", "s3api", "head-object", "--bucket", bucket, "--key", key):
             print(f"  already there: s3://{bucket}/{key}")
             continue
-        shell.run("aws", "s3api", "put-object", "--bucket", bucket, "--key", key, "--body", path)
+        shell.run("aws", "s3api", "put-object", "--bucket", bucket, "--key", key, "--body", path or "ITS-ZIP")
     return list(files)
 
 
 def deploy_org(shell, arguments, folder):
     """Bucket, then release, then StackSet. Each step finds what is done already."""
-    parameters = read_parameters(arguments.parameters)
+    parameters = read_parameters(shell, arguments.parameters)
     stack = arguments.stack_name
     if bucket_of(shell, stack) is None:
         # Without a TemplateKey there is no StackSet yet.
@@ -179,9 +178,15 @@ def bucket_of(shell, stack):
     return answer or None
 
 
-def read_parameters(path):
+def read_parameters(shell, path):
     """A JSON object of parameters; the file is the roll-out's record, so it belongs under version control."""
     if path is None:
+        return {}
+    if not Path(path).exists():
+        missing = f"{path} does not exist: docs/rollout.md says what stands in it"
+        if not shell.dry_run:
+            sys.exit(missing)
+        print(f"  {missing}")
         return {}
     parameters = json.loads(Path(path).read_text(encoding="utf-8"))
     not_text = [name for name, value in parameters.items() if not isinstance(value, str)]
@@ -198,6 +203,7 @@ def main():
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("package", help="build the zip of each architecture")
+    commands.add_parser("rust-flags", help="print the compiler's flags, for builds by other tools")
     publishing = commands.add_parser("publish", help="package, and upload to a bucket")
     publishing.add_argument("--bucket", required=True)
     rolling = commands.add_parser("deploy-org", help="publish to the organization's bucket, and roll out")
@@ -212,6 +218,9 @@ def main():
     shell = Shell(arguments.dry_run)
     folder = arguments.folder.resolve()
     try:
+        if arguments.command == "rust-flags":
+            print(rust_flags())
+            return
         if arguments.command == "deploy-org":
             deploy_org(shell, arguments, folder)
             return

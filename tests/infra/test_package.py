@@ -1,0 +1,141 @@
+"""The zip that `make package` makes: its content, and that the same sources give the same bytes."""
+
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+import cfn
+
+# What Amazon Linux 2023 has, which provided.al2023 is made of.
+GLIBC = (2, 34)
+
+spec = importlib.util.spec_from_file_location("release", cfn.ROOT / "infra" / "release.py")
+release = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(release)
+
+
+@pytest.fixture(scope="session")
+def arm64_zip(tmp_path_factory):
+    return release.package(release.Shell(dry_run=False), "arm64", tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def arm64_bootstrap(arm64_zip, tmp_path_factory):
+    with zipfile.ZipFile(arm64_zip) as archive:
+        return Path(archive.extract("bootstrap", tmp_path_factory.mktemp("bootstrap")))
+
+
+def test_the_zip_holds_an_executable_bootstrap_and_nothing_else(arm64_zip):
+    with zipfile.ZipFile(arm64_zip) as archive:
+        [entry] = archive.infolist()
+
+    assert entry.filename == "bootstrap"
+    assert entry.external_attr >> 16 == 0o100755
+    assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+
+
+def test_the_bootstrap_is_for_graviton(arm64_bootstrap):
+    with arm64_bootstrap.open("rb") as file:
+        assert ELFFile(file)["e_machine"] == "EM_AARCH64"
+
+
+def test_the_bootstrap_runs_with_the_glibc_of_amazon_linux_2023(arm64_bootstrap):
+    with arm64_bootstrap.open("rb") as file:
+        needed = [
+            version.name
+            for section in ELFFile(file).iter_sections()
+            if isinstance(section, GNUVerNeedSection)
+            for _, versions in section.iter_versions()
+            for version in versions
+        ]
+    versions = [
+        tuple(map(int, match[1].split(".")))
+        for name in needed
+        if (match := re.fullmatch(r"GLIBC_([0-9.]+)", name))
+    ]
+
+    assert versions, "a binary without a glibc would need another test"
+    assert max(versions) <= GLIBC
+
+
+def test_the_bootstrap_does_not_tell_where_it_was_built(arm64_bootstrap):
+    content = arm64_bootstrap.read_bytes()
+
+    for folder in (Path.home() / ".cargo", cfn.ROOT):
+        assert str(folder).encode() not in content
+
+
+def test_the_same_binary_gives_the_same_zip_whenever_it_is_written(tmp_path):
+    first, second = tmp_path / "first.zip", tmp_path / "second.zip"
+    release.write_zip(first, b"the function")
+    mask = os.umask(0o077)
+    try:
+        release.write_zip(second, b"the function")
+    finally:
+        os.umask(mask)
+
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_key_holds_the_zips_sha256(tmp_path):
+    path = tmp_path / "function.zip"
+    release.write_zip(path, b"the function")
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    assert release.code_key("arm64", path) == f"force-mfa/arm64/{expected}.zip"
+
+
+def dry_run(*arguments):
+    done = subprocess.run(
+        [sys.executable, cfn.ROOT / "infra" / "release.py", "--dry-run", *arguments],
+        # No command is on this path, so one that was run would be an error.
+        env={"PATH": "/nonexistent", "HOME": "/nonexistent"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if line.startswith("+ ")]
+
+
+def test_a_dry_run_of_the_package_shows_both_builds():
+    builds = [line for line in dry_run("package") if "lambda build" in line]
+
+    assert ["aarch64-" in builds[0], "x86_64-" in builds[1]] == [True, True]
+
+
+def test_a_dry_run_of_publishing_names_bucket_and_keys():
+    [*_, zip_x86, template] = [
+        line for line in dry_run("publish", "--bucket", "artifacts") if "put-object" in line
+    ]
+
+    assert "--bucket artifacts --key force-mfa/x86_64/" in zip_x86
+    assert f"--key {release.template_key()}" in template
+
+
+def steps(*arguments):
+    """The commands of a roll-out that write, by their verbs."""
+    verbs = ("deploy", "put-object", "update-stack-set", "lambda build")
+    return [verb for line in dry_run("deploy-org", *arguments) for verb in verbs if f" {verb} " in line]
+
+
+def test_the_organization_gets_the_bucket_then_the_release_then_the_stack_set():
+    assert steps() == ["deploy", "lambda build", "put-object", "put-object", "deploy"]
+
+
+def test_a_canary_is_updated_alone():
+    assert steps("--canary", "ou-abcd-canary01")[-1] == "update-stack-set"
+    assert "deploy" not in steps("--canary", "ou-abcd-canary01")[1:]
+
+
+def test_going_back_to_an_older_release_builds_nothing():
+    keys = ["--code-key", "force-mfa/arm64/0.zip", "--template-key", "force-mfa/template/0.yaml"]
+
+    assert steps(*keys) == ["deploy", "deploy"]
