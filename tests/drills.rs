@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use chrono::{SecondsFormat, TimeDelta, Utc};
+use force_mfa::enforce::TIME_LIMIT;
 use force_mfa::handler::Handler;
 use force_mfa::iam::Iam;
 use proptest::prelude::*;
@@ -123,8 +124,8 @@ async fn whatever_is_wrong_with_iam_the_event_is_kept_and_a_redrive_mends_it() {
         let message = deliver(&handler, &event("CreateLoginProfile", "alice", 30)).await.err().expect(what);
         assert_eq!(message["responsePayload"]["errorType"], error_type, "{what}");
         assert!(message["responsePayload"]["errorMessage"].as_str().unwrap().contains("alice"), "{what}");
-        let working = started.elapsed() - RETRIES.iter().sum::<Duration>();
-        assert!(working < Duration::from_secs(3 * 26), "{what}: three tries took {working:?}");
+        let longest = RETRIES.iter().sum::<Duration>() + 3 * (TIME_LIMIT + Duration::from_secs(1));
+        assert!(started.elapsed() < longest, "{what}: three tries took {:?}", started.elapsed());
 
         let account = account.with_faults(|_, _| None);
         assert!(!account.is_covered("alice"), "{what}");
@@ -169,7 +170,7 @@ const AT_ONCE: usize = 50;
 /// Events come so far apart.
 const APART: Duration = Duration::from_millis(20);
 
-/// 10,000 deliveries: CreateUser and CreateLoginProfile, out of order, one in ten of them twice. One call in ten fails;
+/// 10,000 deliveries: `CreateUser` and `CreateLoginProfile`, out of order, one in ten of them twice. One call in ten fails;
 /// besides, IAM refuses everybody for a while, and is ill for one user in ten, for some so long that three tries are not
 /// enough. Everybody ends covered or in the failure queue, and after a redrive covered.
 #[tokio::test(start_paused = true)]
@@ -375,5 +376,5 @@ async fn a_tls_handshake_that_never_ends_fails_in_time() {
     let run = run_against("https", usize::MAX, &account).await;
     assert_eq!(run.answers[0].body["errorType"], "iam_unavailable", "{run:?}");
     assert!(run.answers[0].body["errorMessage"].as_str().unwrap().contains("alice"));
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
 }

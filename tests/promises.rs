@@ -441,6 +441,7 @@ struct Case {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
 struct Guard {
     enforces: bool,
     all_users: bool,
@@ -451,6 +452,7 @@ struct Guard {
 
 /// What a user is like.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Like {
     password: bool,
     /// From before the policy.
