@@ -34,7 +34,7 @@ demo: $(VENV)/.stamp | need-cargo ## Replay every test event against an IAM emul
 
 test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
-	$(if $(wildcard tests/infra),$(VENV)/bin/python -m pytest -q tests/infra)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q tests/infra
 
 check: fmt-check lint deny check-readme ## Everything that reads the code without running it
 

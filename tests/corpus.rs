@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 const HEADER: &str = "user,arn,user_creation_time,password_enabled,password_last_changed,mfa_active\n";
 
 /// Far more than any of it takes, on a busy machine too, and far less than what grows with the square of its size.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// The files below a folder of the repository.
 fn files(folder: &str) -> Vec<Vec<u8>> {
@@ -70,8 +70,8 @@ proptest! {
 
     #[test]
     fn any_rows_make_a_report(rows in vec(("[a-z]{0,3}|[\"\r,ü]", "(arn:aws:iam::123456789012:user)?[/a-zü]{0,4}"), 0..20)) {
-        let rows: String = rows.iter().map(|(name, arn)| format!("{name},{arn},,true,,\n")).collect();
-        bodies::credential_report((HEADER.to_owned() + &rows).as_bytes());
+        let rows: Vec<String> = rows.iter().map(|(name, arn)| format!("{name},{arn},,true,,\n")).collect();
+        bodies::credential_report((HEADER.to_owned() + &rows.concat()).as_bytes());
     }
 
     #[test]
@@ -178,7 +178,7 @@ fn what_is_huge_is_read_in_bounded_time_and_memory() {
     ] {
         let started = Instant::now();
         let decision = decide(payload.as_bytes());
-        assert!(decision.starts_with(expected), "{what}: {:.300}", decision);
+        assert!(decision.starts_with(expected), "{what}: {decision:.300}");
         assert!(started.elapsed() < LONG, "{what} took {:?}", started.elapsed());
     }
 
