@@ -264,7 +264,7 @@ fn the_documents_point_to_what_exists() {
     let rows: BTreeSet<&str> =
         rows["scenarios"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
     let mut pointers = 0;
-    for name in ["README.md", "SECURITY.md", "docs/promises-section.md", "docs/runbook.md", "docs/threat-model.md"] {
+    for name in ["README.md", "SECURITY.md", "docs/runbook.md", "docs/threat-model.md"] {
         let text = read(&root.join(name));
         // Code blocks hold commands; the spans outside them are what is pointed to.
         let prose: String = text.split("```").step_by(2).collect();
@@ -292,8 +292,7 @@ fn the_documents_point_to_what_exists() {
 #[test]
 fn every_promise_is_in_the_readme() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = ["README.md", "docs/promises-section.md"].map(|name| fs::read_to_string(root.join(name)));
-    let readme: String = readme.into_iter().filter_map(Result::ok).collect();
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let promises = include_str!("promises.rs").split("// What the documents say.").next().unwrap();
     let tests = promises.split("test]\n").skip(1).filter_map(|test| test.split("fn ").nth(1)?.split('(').next());
     let missing: Vec<&str> = tests.filter(|test| !readme.contains(&format!("tests/promises.rs::{test}`"))).collect();
