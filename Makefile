@@ -17,7 +17,7 @@ define make-venv
 @echo "Making $(1) from $(2): some minutes, once ..."
 @rm -rf $(1)
 @$(PYTHON) -m venv $(1)
-@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r $(2)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $(2)
 @touch $(1)/.stamp
 endef
 
