@@ -5,7 +5,11 @@ mod operator;
 
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
+use aws_config::identity::IdentityCache;
+use aws_config::meta::region::ProvideRegion;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_iam::config::SharedCredentialsProvider;
 use aws_sdk_iam::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sdk_iam::config::http::HttpRequest;
 use aws_sdk_iam::config::interceptors::InterceptorContext;
@@ -15,12 +19,11 @@ use aws_sdk_iam::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::operation::add_user_to_group::AddUserToGroupError;
 use aws_sdk_iam::operation::attach_user_policy::AttachUserPolicyError;
 use aws_sdk_iam::types::{PolicyUsageType, ReportStateType};
-use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector, http_client_fn};
 use aws_smithy_types::byte_stream::ByteStream;
 use chrono::{DateTime, Utc};
 
+use crate::https::Https;
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// A connection that is not made by then will not be made.
@@ -94,16 +97,27 @@ pub struct Iam {
 }
 
 impl Iam {
+    /// A client with what a Lambda function is given: its environment, and nothing else. No profile and no metadata
+    /// service is looked at, and so none of what would do that is part of the binary.
+    pub async fn from_env() -> Self {
+        let set = |variable| std::env::var(variable).ok().filter(|value| !value.is_empty());
+        let yes = |variable| set(variable).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+            .identity_cache(IdentityCache::no_cache())
+            .region(EnvironmentVariableRegionProvider::new().region().await)
+            .use_fips(yes("AWS_USE_FIPS_ENDPOINT"))
+            .use_dual_stack(yes("AWS_USE_DUALSTACK_ENDPOINT"));
+        if !yes("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+            config.set_endpoint_url(set("AWS_ENDPOINT_URL_IAM").or_else(|| set("AWS_ENDPOINT_URL")));
+        }
+        Self::new(&config.build()).await
+    }
+
     /// A client with the given configuration's credentials, region, endpoint and FIPS setting.
     pub async fn new(config: &SdkConfig) -> Self {
-        let settings =
-            HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(ATTEMPT_TIMEOUT).build();
-        let connector = Connector::builder()
-            .connector_settings(settings)
-            .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build();
-        Self::with_connector(config, SharedHttpConnector::new(connector)).await
+        Self::with_connector(config, SharedHttpConnector::new(Https::new(CONNECT_TIMEOUT))).await
     }
 
     /// The same over another connector, such as one that answers in IAM's place.
@@ -138,10 +152,12 @@ impl Iam {
         let Some(Ok(request)) = self.endpoint.as_deref().map(HttpRequest::get) else {
             return;
         };
-        if let Ok(response) = self.connector.call(request).await {
+        let _ = tokio::time::timeout(ATTEMPT_TIMEOUT, async {
             // A connection goes back into the pool when its body has been read to the end.
-            let _ = ByteStream::new(response.into_body()).collect().await;
-        }
+            let body = self.connector.call(request).await.ok()?.into_body();
+            ByteStream::new(body).collect().await.ok()
+        })
+        .await;
     }
 
     /// Attaches a managed policy to a user. Idempotent.

@@ -21,5 +21,6 @@ pub mod account;
 pub mod credential_report;
 pub mod sweep;
 
+mod https;
 pub mod iam;
 pub mod outcome;

@@ -1,18 +1,16 @@
 //! The Lambda: settings, client, warm connection, run.
 
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use force_mfa::handler::Handler;
 use force_mfa::iam::Iam;
 use force_mfa::settings::Settings;
 use lambda_runtime::tower::layer::layer_fn;
 use lambda_runtime::tower::util::MapRequest;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
-use serde::de::IgnoredAny;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -26,6 +24,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_mins(15);
 
 fn main() -> ExitCode {
     init_log();
+    log_panics();
     let settings = match Settings::from_env() {
         Ok(settings) => settings,
         Err(error) => {
@@ -34,7 +33,9 @@ fn main() -> ExitCode {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(Error::from).and_then(|runtime| runtime.block_on(run(settings))) {
+    // A task of its own: what wakes the future that `block_on` itself runs costs a system call each time.
+    let run = |runtime: tokio::runtime::Runtime| runtime.block_on(async { tokio::spawn(run(settings)).await? });
+    match runtime.map_err(Error::from).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error_message = %error, "the function stopped");
@@ -44,24 +45,30 @@ fn main() -> ExitCode {
 }
 
 async fn run(settings: Settings) -> Result<(), Error> {
-    // A function's credentials come from its environment and nowhere else: no profile, no metadata service.
-    let config = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
-        .region(EnvironmentVariableRegionProvider::new())
-        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
-        .load()
-        .await;
-    let iam = Iam::new(&config).await;
+    let iam = Iam::from_env().await;
     iam.warm().await;
-    let handler = Handler::new(settings, iam);
-    let service = service_fn(|event: LambdaEvent<Box<RawValue>>| answer(&handler, event));
-    Runtime::new(service).layer(layer_fn(|inner| MapRequest::new(inner, only_json))).run().await
+    let handler = Arc::new(Handler::new(settings, iam));
+    // The runtime would parse the payload and, were it not JSON, answer in its own words or stop. So it is given
+    // nothing to parse, and the handler takes the payload as it came; events come one at a time.
+    let payload = Arc::new(Mutex::default());
+    let taken = Arc::clone(&payload);
+    let service = service_fn(move |event: LambdaEvent<()>| {
+        let payload = std::mem::take(&mut *taken.lock().unwrap_or_else(PoisonError::into_inner));
+        answer(Arc::clone(&handler), payload, event.context.deadline)
+    });
+    let keep = move |mut invocation: LambdaInvocation| {
+        *payload.lock().unwrap_or_else(PoisonError::into_inner) =
+            std::mem::replace(&mut invocation.body, b"null"[..].into());
+        invocation
+    };
+    Runtime::new(service).layer(layer_fn(|inner| MapRequest::new(inner, keep.clone()))).run().await
 }
 
-async fn answer(handler: &Handler, event: LambdaEvent<Box<RawValue>>) -> Result<Value, Diagnostic> {
-    let deadline = Duration::from_millis(event.context.deadline);
+async fn answer(handler: Arc<Handler>, payload: impl AsRef<[u8]>, deadline: u64) -> Result<Value, Diagnostic> {
+    let deadline = Duration::from_millis(deadline);
     let left = deadline.checked_sub(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
     let left = left.filter(|left| *left <= LONGEST_TIMEOUT).unwrap_or(WITHOUT_DEADLINE);
-    let done = handler.handle(event.payload.get().as_bytes(), Instant::now() + left.saturating_sub(MARGIN)).await;
+    let done = handler.handle(payload.as_ref(), Instant::now() + left.saturating_sub(MARGIN)).await;
     done.log();
     if let Some(metrics) = done.metrics(&log_level()) {
         println!("{metrics}");
@@ -73,15 +80,6 @@ async fn answer(handler: &Handler, event: LambdaEvent<Box<RawValue>>) -> Result<
             Err(Diagnostic { error_type: failure.error_type().to_owned(), error_message: failure.to_string() })
         }
     }
-}
-
-/// Lambda sends JSON. Should anything else come, the handler is given text that says so, for the runtime would answer
-/// in its own words, or stop.
-fn only_json(mut invocation: LambdaInvocation) -> LambdaInvocation {
-    if serde_json::from_slice::<IgnoredAny>(&invocation.body).is_err() {
-        invocation.body = (&b"\"not JSON\""[..]).into();
-    }
-    invocation
 }
 
 /// One JSON line an event, or text if Lambda is set to text.
@@ -99,11 +97,21 @@ fn init_log() {
         .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false);
     if std::env::var("AWS_LAMBDA_LOG_FORMAT").unwrap_or_default().eq_ignore_ascii_case("text") {
-        tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+        tracing_subscriber::registry().with(lines).with(targets).init();
     } else {
         let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-        tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+        tracing_subscriber::registry().with(lines).with(targets).init();
     }
+}
+
+/// A panic is a bug and ends the process (`panic = "abort"`), so that nothing half-done is used again: Lambda starts a
+/// new one, tries the event again, and at last puts it into the failure queue. This leaves the reason in the log.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let error_message = panic.payload_as_str().unwrap_or("without a message");
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(error_type = "panic", error_message, place, "the function panicked");
+    }));
 }
 
 /// The lowest level that Lambda lets through, INFO where it does not say.

@@ -1,0 +1,16 @@
+# What the function costs. Included by the Makefile.
+
+bench: .venv-bench/.stamp | need-cargo ## Speed, size and cost of an event beside an empty function and a boto3 one
+	$(CARGO) build --locked --release --bin function
+	$(CARGO) build --locked --release --manifest-path benches/floor/Cargo.toml --target-dir target/floor
+	.venv-bench/bin/python benches/lambda.py
+	$(CARGO) bench --locked --bench parts
+
+budget: | need-cargo need-python ## Are the function's size and number of crates within benches/budget.toml?
+	$(CARGO) build --locked --release --bin function
+	@$(PYTHON) benches/budget.py
+
+.venv-bench/.stamp: benches/requirements.txt | need-python
+	$(call make-venv,.venv-bench,$<)
+
+.PHONY: bench budget
