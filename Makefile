@@ -17,7 +17,7 @@ define make-venv
 @echo "Making $(1) from $(2): some minutes, once ..."
 @rm -rf $(1)
 @$(PYTHON) -m venv $(1)
-@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r $(2)
+@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $(2)
 @touch $(1)/.stamp
 endef
 
@@ -34,7 +34,7 @@ demo: $(VENV)/.stamp | need-cargo ## Replay every test event against an IAM emul
 
 test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
-	$(if $(wildcard tests/infra),$(VENV)/bin/python -m pytest -q tests/infra)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q tests/infra
 
 check: fmt-check lint deny check-readme ## Everything that reads the code without running it
 

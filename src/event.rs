@@ -298,11 +298,13 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Text from a payload, at a length fit for a log line.
+/// Text from a payload, at a length fit for a log line, and without characters that end a line or steer a terminal: JSON
+/// escapes only some of them.
 fn excerpt(text: &str) -> String {
     const LONGEST: usize = 256;
-    match text.char_indices().nth(LONGEST) {
+    let excerpt = match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    }
+    };
+    excerpt.replace(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'), "\u{fffd}")
 }

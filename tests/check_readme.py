@@ -19,7 +19,13 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parent.parent
-MAKEFILES = ("Makefile", "infra/infra.mk")
+MAKEFILES = (
+    "Makefile",
+    "benches/bench.mk",
+    "fuzz/fuzz.mk",
+    "infra/infra.mk",
+    "tests/trust.mk",
+)
 # A code span with one of these endings is taken for a file even without a folder.
 FILE = re.compile(r"[\w.*-]+\.(json|lock|md|mk|py|rs|toml|txt|ya?ml)")
 COMMAND = re.compile(r"(?:^|[$;&|])[ \t]*make ([a-z][a-z-]*)", re.MULTILINE)

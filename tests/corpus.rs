@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 const HEADER: &str = "user,arn,user_creation_time,password_enabled,password_last_changed,mfa_active\n";
 
+/// Far more than any of it takes, on a busy machine too, and far less than what grows with the square of its size.
+const LONG: Duration = Duration::from_mins(1);
+
 /// The files below a folder of the repository.
 fn files(folder: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
@@ -67,8 +70,8 @@ proptest! {
 
     #[test]
     fn any_rows_make_a_report(rows in vec(("[a-z]{0,3}|[\"\r,ü]", "(arn:aws:iam::123456789012:user)?[/a-zü]{0,4}"), 0..20)) {
-        let rows: String = rows.iter().map(|(name, arn)| format!("{name},{arn},,true,,\n")).collect();
-        bodies::credential_report((HEADER.to_owned() + &rows).as_bytes());
+        let rows: Vec<String> = rows.iter().map(|(name, arn)| format!("{name},{arn},,true,,\n")).collect();
+        bodies::credential_report((HEADER.to_owned() + &rows.concat()).as_bytes());
     }
 
     #[test]
@@ -175,8 +178,8 @@ fn what_is_huge_is_read_in_bounded_time_and_memory() {
     ] {
         let started = Instant::now();
         let decision = decide(payload.as_bytes());
-        assert!(decision.starts_with(expected), "{what}: {:.300}", decision);
-        assert!(started.elapsed() < Duration::from_secs(5), "{what} took {:?}", started.elapsed());
+        assert!(decision.starts_with(expected), "{what}: {decision:.300}");
+        assert!(started.elapsed() < LONG, "{what} took {:?}", started.elapsed());
     }
 
     // The account's quota of users, with rows of which each breaks the CSV in its way.
@@ -186,22 +189,23 @@ fn what_is_huge_is_read_in_bounded_time_and_memory() {
         let report = HEADER.to_owned() + &format!("{broken}\n").repeat(5000);
         let started = Instant::now();
         bodies::credential_report(report.as_bytes());
-        assert!(started.elapsed() < Duration::from_secs(5), "{broken:?} took {:?}", started.elapsed());
+        assert!(started.elapsed() < LONG, "{broken:?} took {:?}", started.elapsed());
     }
     let started = Instant::now();
     for report in [fill("x"), HEADER.to_owned() + &fill("\""), HEADER.to_owned() + &fill(","), fill("a,")] {
         bodies::credential_report(report.as_bytes());
     }
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
 
     let started = Instant::now();
     bodies::settings(fill("*a,\n").as_bytes());
     bodies::settings(format!("\n\n\n\n{}", fill("*a,")).as_bytes());
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
 
     if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        println!("peak memory: {kibibytes} KiB");
         assert!(kibibytes < 512 << 10, "{kibibytes} KiB");
     }
 }

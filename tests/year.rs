@@ -581,7 +581,7 @@ impl Year {
     }
 
     async fn invoke(&self, payload: &Value) -> Done {
-        let until = Instant::now() + Duration::from_secs(240);
+        let until = Instant::now() + Duration::from_mins(4);
         done(self.handler.handle(payload.to_string().as_bytes(), until).await)
     }
 
@@ -658,7 +658,7 @@ impl Year {
             let user = user.ok_or("a sweep writes to nobody who is gone")?;
             require(user.password.is_some(), "a sweep writes to nobody without a password")?;
             require(!before.covered.contains(written), "a sweep writes to nobody who is covered")?;
-            require(self.guard.existing || self.is_new(&world, user), "existing users are left alone where reported")
+            require(self.guard.existing || is_new(&world, user), "existing users are left alone where reported")
         })?;
         let (report, unwell) = match &done.handled.result {
             Ok(_) => (&done.reply, BTreeSet::new()),
@@ -736,13 +736,14 @@ impl Year {
         user.name == EXEMPT_NAME || self.exempt_by_attributes && (user.path.starts_with(EXEMPT_PATH) || by_tag)
     }
 
-    fn is_new(&self, world: &World, user: &User) -> bool {
-        user.password >= world.policy_created
-    }
-
     fn should_be_covered(&self, world: &World, user: &User) -> bool {
-        user.password.is_some() && !self.is_exempt(user) && (self.guard.existing || self.is_new(world, user))
+        user.password.is_some() && !self.is_exempt(user) && (self.guard.existing || is_new(world, user))
     }
+}
+
+/// Whether the user's password is from after the policy.
+fn is_new(world: &World, user: &User) -> bool {
+    user.password >= world.policy_created
 }
 
 fn require(holds: bool, promise: &str) -> Result<(), Broken> {

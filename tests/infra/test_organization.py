@@ -156,3 +156,12 @@ def test_users_can_still_be_deleted_under_the_guard():
 
     for action in ("iam:DetachUserPolicy", "iam:RemoveUserFromGroup", "iam:AttachUserPolicy", "iam:AddUserToGroup"):
         assert action not in text
+
+
+def test_the_example_of_a_parameter_file_is_one():
+    path = cfn.ROOT / "infra" / "organization-parameters.example.json"
+    example = json.loads(path.read_text(encoding="utf-8"))
+
+    given = cfn.Stack(TEMPLATE, **example)
+    assert given.refused() == []
+    assert all(isinstance(value, str) for value in example.values())

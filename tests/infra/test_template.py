@@ -208,11 +208,6 @@ def test_a_day_without_an_invocation_is_an_alarm():
     assert alarm["Threshold"] == 1
 
 
-def test_no_alarm_rests_on_a_metric_that_the_partition_lacks():
-    assert stack().exists("UndeliverableAlarm")
-    assert not cfn.Stack(TEMPLATE, partition="aws-cn", **CODE).exists("UndeliverableAlarm")
-
-
 @pytest.mark.parametrize("alarm", ALARMS)
 def test_alarms_go_where_they_were_told_to(alarm):
     topic = "arn:aws:sns:us-east-1:123456789012:security"

@@ -292,7 +292,7 @@ fn settings_of(stack: &Stack) -> HashMap<&'static str, String> {
         ("FORCE_MFA_EXEMPT_USERS", parameter("ExemptUsers")),
         ("FORCE_MFA_EXEMPT_PATHS", parameter("ExemptPaths")),
         ("FORCE_MFA_EXEMPT_TAG", parameter("ExemptTag")),
-        ("FORCE_MFA_OVERFLOW_GROUP", output("OverflowGroupName").or_else(|| output("OverflowGroup"))),
+        ("FORCE_MFA_OVERFLOW_GROUP", output("OverflowGroupName")),
     ]
     .into_iter()
     .filter_map(|(variable, value)| value.map(|value| (variable, value)))

@@ -57,11 +57,11 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     print(&plan.told())?;
     if !rules.is_empty() {
         return Err(Stop::Failed(format!(
-            "refused: the rule {} in {} is enabled, and its function would attach the policy again. Delete the stack \
+            "refused: the function would attach the policy again, for in {} its rules are enabled: {}. Delete the stack \
              first (`aws cloudformation delete-stack --stack-name {} --region {}`, or its StackSet instance), then run \
              this again",
-            rules.join(" and the rule "),
             session.home,
+            rules.join(", "),
             flags.stack(),
             session.home,
         )));
