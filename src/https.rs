@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
@@ -17,13 +17,22 @@ use aws_smithy_types::base64;
 use aws_smithy_types::body::SdkBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use lambda_runtime::tower::ServiceExt;
+use lambda_runtime::tower::util::MapResponse;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{self, CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
 
 /// Makes requests over connections that it keeps.
 #[derive(Clone, Debug)]
-pub struct Https(Client<HttpsConnector<connect::HttpConnector>, SdkBody>);
+pub struct Https(Client<HttpsConnector<Tcp>, SdkBody>);
+
+type Stream = TokioIo<TcpStream>;
+type Tcp = MapResponse<connect::HttpConnector, fn(Stream) -> Stream>;
 
 impl Https {
     /// A connector whose TCP connections are made within `connect_timeout`, or not at all.
@@ -32,10 +41,20 @@ impl Https {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        // A new connection's next step is a handshake, and its first the server's: time to read whom to trust.
+        let tcp = tcp.map_response(
+            (|stream| {
+                tokio::spawn(async { LazyLock::force(&SYSTEM) });
+                stream
+            }) as fn(_) -> _,
+        );
+        let provider = Arc::new(crypto::ring::default_provider());
+        let verifier = Verifier::new(&SYSTEM, &provider);
+        let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring's default provider has the cipher suites of TLS 1.2 and 1.3")
-            .with_root_certificates(authorities())
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
         let https =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
@@ -55,6 +74,69 @@ impl HttpConnector for Https {
             HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })
+    }
+}
+
+/// Who is trusted, once it has been read; `None` is nobody.
+type Trusted = LazyLock<Option<Arc<WebPkiServerVerifier>>>;
+
+/// The system's trust store.
+static SYSTEM: Trusted = LazyLock::new(|| trusting(authorities()));
+
+fn trusting(authorities: RootCertStore) -> Option<Arc<WebPkiServerVerifier>> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider).build().ok()
+}
+
+/// Verifies a server by rustls's own verifier, and only that. What it adds is that the trust store may still be being
+/// read when a connection begins: reading it takes as long as a handshake, and can so be done during one.
+#[derive(Debug)]
+struct Verifier {
+    trusted: &'static Trusted,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    fn new(trusted: &'static Trusted, provider: &CryptoProvider) -> Self {
+        Self { trusted, algorithms: provider.signature_verification_algorithms }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        server: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match &**self.trusted {
+            Some(verifier) => verifier.verify_server_cert(server, intermediates, name, ocsp_response, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -113,6 +195,41 @@ fn read_certificates(mut pem: impl BufRead, mut each: impl FnMut(CertificateDer<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const AUTHORITY: &str = include_str!("../tests/fixtures/tls/authority.pem");
+    const SERVER: &str = include_str!("../tests/fixtures/tls/server.pem");
+
+    static OURS: Trusted = LazyLock::new(|| {
+        let mut authorities = RootCertStore::empty();
+        read_certificates(AUTHORITY.as_bytes(), |authority| authorities.add(authority).unwrap()).unwrap();
+        trusting(authorities)
+    });
+    static NOBODY: Trusted = LazyLock::new(|| trusting(RootCertStore::empty()));
+
+    #[test]
+    fn a_server_is_trusted_by_its_name_its_time_and_an_authority_that_vouches_for_it() {
+        const IN_2030: u64 = 1_893_456_000;
+        const IN_2200: u64 = 7_258_118_400;
+        let mut server = None;
+        read_certificates(SERVER.as_bytes(), |certificate| server = Some(certificate)).unwrap();
+        for (trusted, name, seconds, expected) in [
+            (&OURS, "iam.example.com", IN_2030, Ok(())),
+            (&OURS, "iam.amazonaws.com", IN_2030, Err("NotValidForName")),
+            (&OURS, "iam.example.com", IN_2200, Err("Expired")),
+            (&SYSTEM, "iam.example.com", IN_2030, Err("UnknownIssuer")),
+            (&NOBODY, "iam.example.com", IN_2030, Err("UnknownIssuer")),
+        ] {
+            let verifier = Verifier::new(trusted, &crypto::ring::default_provider());
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            let verified =
+                verifier.verify_server_cert(server.as_ref().unwrap(), &[], &name.try_into().unwrap(), &[], now);
+            match (verified, expected) {
+                (Ok(_), Ok(())) => {}
+                (Err(error), Err(reason)) => assert!(format!("{error:?}").contains(reason), "{error:?}"),
+                (verified, _) => panic!("{name} at {seconds}: {verified:?}"),
+            }
+        }
+    }
 
     #[test]
     fn every_certificate_of_a_bundle_is_read_whatever_stands_between() {
