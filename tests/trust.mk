@@ -3,7 +3,7 @@
 CYCLONEDX_VERSION := 0.5.9
 CYCLONEDX := .tools/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 
-.PHONY: drill sbom offline-build
+.PHONY: drill sbom offline-build demo-recording
 
 drill: | need-cargo ## Failure drills, with what became of 10,000 events
 	$(CARGO) test --locked --test drills -- --show-output
@@ -25,3 +25,8 @@ $(CYCLONEDX)/bin/cargo-cyclonedx: | need-cargo
 offline-build: | need-cargo ## Build the function with the network cut off: no build script may need it (Linux)
 	$(CARGO) fetch --locked
 	unshare --map-root-user --net $(CARGO) build --locked --offline --bin function --target-dir target/offline
+
+demo-recording: ## Run the demo and keep what it shows as docs/demo.txt
+	COLUMNS=130 $(MAKE) --no-print-directory demo > docs/demo.txt.new
+	{ echo '$$ make demo'; sed 's/ *$$//' docs/demo.txt.new; } > docs/demo.txt
+	rm docs/demo.txt.new
