@@ -88,6 +88,6 @@ need-cargo:
 
 .PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme picture lock clean need-python need-cargo
 
-# The CloudFormation templates' own verbs; theirs are part of `check` where they exist.
+# Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
 -include infra/infra.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk
-check: $(if $(wildcard infra/infra.mk),validate)
+check: validate budget
