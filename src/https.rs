@@ -26,10 +26,14 @@ use rustls::crypto::{self, CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 /// Makes requests over connections that it keeps.
 #[derive(Clone, Debug)]
 pub struct Https(Client<HttpsConnector<Tcp>, SdkBody>);
+
+/// Told when a handshake begins: a good time for work that need not be done before.
+pub static HANDSHAKE: Notify = Notify::const_new();
 
 type Stream = TokioIo<TcpStream>;
 type Tcp = MapResponse<connect::HttpConnector, fn(Stream) -> Stream>;
@@ -45,6 +49,7 @@ impl Https {
         let tcp = tcp.map_response(
             (|stream| {
                 tokio::spawn(async { LazyLock::force(&SYSTEM) });
+                HANDSHAKE.notify_one();
                 stream
             }) as fn(_) -> _,
         );

@@ -3,12 +3,14 @@
 #[cfg(feature = "cli")]
 mod operator;
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
 use aws_config::identity::IdentityCache;
 use aws_config::meta::region::ProvideRegion;
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_iam::Client;
 use aws_sdk_iam::config::SharedCredentialsProvider;
 use aws_sdk_iam::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sdk_iam::config::http::HttpRequest;
@@ -23,7 +25,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector, h
 use aws_smithy_types::byte_stream::ByteStream;
 use chrono::{DateTime, Utc};
 
-use crate::https::Https;
+use crate::https::{HANDSHAKE, Https};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// A connection that is not made by then will not be made.
@@ -91,7 +93,7 @@ pub struct UserAttributes {
 /// The IAM of one account.
 #[derive(Clone, Debug)]
 pub struct Iam {
-    client: aws_sdk_iam::Client,
+    client: Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send + Sync>>>,
     connector: SharedHttpConnector,
     endpoint: Option<String>,
 }
@@ -141,7 +143,8 @@ impl Iam {
             )
             .stalled_stream_protection(aws_sdk_iam::config::StalledStreamProtectionConfig::disabled())
             .build();
-        Self { client: aws_sdk_iam::Client::from_conf(iam), connector, endpoint: endpoint(config).await }
+        let client = LazyLock::new(Box::new(|| Client::from_conf(iam)) as Box<_>);
+        Self { client: Arc::new(client), connector, endpoint: endpoint(config).await }
     }
 
     /// Opens the connection that the first call will use, with a request that is no API call. While a Lambda starts it
@@ -152,12 +155,19 @@ impl Iam {
         let Some(Ok(request)) = self.endpoint.as_deref().map(HttpRequest::get) else {
             return;
         };
+        // The client is made while the server is at work.
+        let client = Arc::clone(&self.client);
+        let client = tokio::spawn(async move {
+            HANDSHAKE.notified().await;
+            LazyLock::force(&client);
+        });
         let _ = tokio::time::timeout(ATTEMPT_TIMEOUT, async {
             // A connection goes back into the pool when its body has been read to the end.
             let body = self.connector.call(request).await.ok()?.into_body();
             ByteStream::new(body).collect().await.ok()
         })
         .await;
+        client.abort();
     }
 
     /// Attaches a managed policy to a user. Idempotent.
