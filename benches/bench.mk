@@ -4,6 +4,7 @@ bench: .venv-bench/.stamp | need-cargo ## Speed, size and cost of an event besid
 	$(CARGO) build --locked --release --bin function
 	$(CARGO) build --locked --release --manifest-path benches/floor/Cargo.toml --target-dir target/floor
 	.venv-bench/bin/python benches/lambda.py
+	@# Last, for it leaves a function in target/release that unwinds; the next build puts the right one back.
 	$(CARGO) bench --locked --bench parts
 
 budget: | need-cargo need-python ## Are the function's size and number of crates within benches/budget.toml?

@@ -1,6 +1,6 @@
 //! HTTPS as IAM speaks it: HTTP/1.1 over TLS with ring, trusting the system's certificate authorities.
 //!
-//! The SDK has a connector of its own, which costs a cold start a quarter of its time and the binary an HTTP/2
+//! The SDK has a connector of its own, which costs a cold start a fifth of its time and the binary an HTTP/2
 //! implementation that nothing uses: see `docs/speed.md`.
 
 use std::ffi::OsStr;
@@ -226,12 +226,12 @@ mod tests {
         ] {
             let verifier = Verifier::new(trusted, &crypto::ring::default_provider());
             let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-            let verified =
+            let answer =
                 verifier.verify_server_cert(server.as_ref().unwrap(), &[], &name.try_into().unwrap(), &[], now);
-            match (verified, expected) {
+            match (answer, expected) {
                 (Ok(_), Ok(())) => {}
                 (Err(error), Err(reason)) => assert!(format!("{error:?}").contains(reason), "{error:?}"),
-                (verified, _) => panic!("{name} at {seconds}: {verified:?}"),
+                (answer, _) => panic!("{name} at {seconds}: {answer:?}"),
             }
         }
     }
