@@ -62,15 +62,15 @@ docs/flow.svg: docs/flow.dot docs/package-lock.json
 	@npm ci --silent --no-audit --no-fund --prefix docs
 	docs/node_modules/.bin/wasm-graphviz-cli --format svg $< > $@
 
-lock: | need-python ## Renew the Python locks from tests/*.in, for every platform and Python since 3.10
+lock: | need-python ## Renew the Python locks from their .in files, for every platform and Python since 3.10
 	@test -x .tools/lock/bin/uv || { $(PYTHON) -m venv .tools/lock && .tools/lock/bin/pip install --quiet uv; }
-	for source in tests/requirements*.in; do \
+	for source in tests/requirements*.in benches/requirements.in; do \
 	  .tools/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	    --custom-compile-command "make lock" --output-file "$${source%.in}.txt" "$$source" || exit 1; \
 	done
 
 clean: ## Remove build output and the virtual environments
-	rm -rf target dist $(VENV) $(CHECK_VENV) .tools .pytest_cache .ruff_cache
+	rm -rf target dist $(VENV) $(CHECK_VENV) .venv-bench .tools .pytest_cache .ruff_cache
 
 $(VENV)/.stamp: tests/requirements.txt | need-python
 	$(call make-venv,$(VENV),$<)

@@ -90,6 +90,7 @@ def reference(name):
         "RuleDeadLetterQueue": "arn:aws:sqs:us-east-1:123456789012:force-mfa-rule-dead-letters",
         "ConsoleUserRule": "arn:aws:events:us-east-1:123456789012:rule/force-mfa-console-users",
         "SweepRule": "arn:aws:events:us-east-1:123456789012:rule/force-mfa-sweep",
+        "ChangeRule": "arn:aws:events:us-east-1:123456789012:rule/force-mfa-changes",
         "AlarmTopic": "arn:aws:sns:us-east-1:123456789012:force-mfa-alarms",
         "ArtifactBucket": "arn:aws:s3:::force-mfa-artifacts",
         "ArtifactBucket.Arn": "arn:aws:s3:::force-mfa-artifacts",

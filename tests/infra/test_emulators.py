@@ -95,10 +95,11 @@ def check_what_was_deployed(client):
     events = client("events")
     function = client("lambda").get_function_configuration(FunctionName="force-mfa")
     rules = {rule["Name"]: rule for rule in events.list_rules()["Rules"]}
-    pattern = json.loads(rules["force-mfa-console-users"]["EventPattern"])
-    assert pattern == expected.resource("ConsoleUserRule")["EventPattern"]
+    for rule, name in (("ConsoleUserRule", "force-mfa-console-users"), ("ChangeRule", "force-mfa-changes")):
+        pattern = json.loads(rules[name]["EventPattern"])
+        assert pattern == expected.resource(rule)["EventPattern"]
     assert rules["force-mfa-sweep"]["ScheduleExpression"] == "rate(6 hours)"
-    for name in ("force-mfa-console-users", "force-mfa-sweep"):
+    for name in ("force-mfa-console-users", "force-mfa-sweep", "force-mfa-changes"):
         [target] = events.list_targets_by_rule(Rule=name)["Targets"]
         assert target["Arn"] == function["FunctionArn"]
     assert function["Environment"]["Variables"] == (

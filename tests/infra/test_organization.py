@@ -137,6 +137,7 @@ def test_the_guard_knows_the_names_that_the_account_template_gives():
         f":role/{account.resource('FunctionRole')['RoleName']}",
         f":rule/{account.resource('ConsoleUserRule')['Name']}",
         f":rule/{account.resource('SweepRule')['Name']}",
+        f":rule/{account.resource('ChangeRule')['Name']}",
         f":function:{account.resource('Function')['FunctionName']}",
     }
     guard = stack(ProtectWithScp="yes", NamePrefix="mfa-test").resource("GuardPolicy")

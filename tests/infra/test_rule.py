@@ -1,4 +1,4 @@
-"""The event rule lets through what the function acts on: every test event goes through its pattern."""
+"""The event rules let through what they are for: events go through their patterns."""
 
 import json
 
@@ -41,19 +41,17 @@ IGNORED_BY_THE_FUNCTION = {
 }
 
 
-def pattern():
-    stack = cfn.Stack(
-        cfn.load("template.yaml"),
-        resources={
-            "ForceMfaPolicy": f"arn:aws:iam::{cfn.ACCOUNT}:policy/force-mfa",
-        },
-    )
-    return stack.resource("ConsoleUserRule")["EventPattern"]
+POLICY = f"arn:aws:iam::{cfn.ACCOUNT}:policy/force-mfa"
+
+
+def pattern(rule, **parameters):
+    stack = cfn.Stack(cfn.load("template.yaml"), resources={"ForceMfaPolicy": POLICY}, **parameters)
+    return json.dumps(stack.resource(rule)["EventPattern"])
 
 
 @pytest.fixture(scope="module")
 def matches():
-    return EventPattern.load(json.dumps(pattern())).matches_event
+    return EventPattern.load(pattern("ConsoleUserRule")).matches_event
 
 
 def files():
@@ -82,3 +80,93 @@ def test_the_rule_lets_through_what_the_function_acts_on(path, matches):
     expected = path.parent.name in ACTED_ON - NEVER_SENT or name in IGNORED_BY_THE_FUNCTION
 
     assert matches(event) == (expected and name not in NEVER_SENT)
+
+
+FUNCTION = f"arn:aws:lambda:us-east-1:{cfn.ACCOUNT}:function:force-mfa"
+QUEUES = f"https://sqs.us-east-1.amazonaws.com/{cfn.ACCOUNT}"
+CLOUDFORMATION = "cloudformation.amazonaws.com"
+CHANGES = [
+    # The policy's text, by whomever.
+    ("iam", "CreatePolicyVersion", {"policyArn": POLICY, "setAsDefault": True}),
+    ("iam", "SetDefaultPolicyVersion", {"policyArn": POLICY, "versionId": "v2"}),
+    ("iam", "DeletePolicy", {"policyArn": POLICY}),
+]
+CHANGES_BY_HAND = [
+    ("iam", "DetachGroupPolicy", {"groupName": "force-mfa-overflow", "policyArn": POLICY}),
+    ("iam", "DeleteGroup", {"groupName": "Force-MFA-overflow"}),
+    ("iam", "AttachRolePolicy", {"roleName": "force-mfa-function", "policyArn": "arn:aws:iam::aws:policy/AdministratorAccess"}),
+    ("iam", "PutRolePolicy", {"roleName": "force-mfa-function", "policyName": "more"}),
+    ("iam", "UpdateAssumeRolePolicy", {"roleName": "force-mfa-function"}),
+    ("lambda", "UpdateFunctionConfiguration20150331v2", {"functionName": "force-mfa"}),
+    ("lambda", "UpdateFunctionCode20150331v2", {"functionName": FUNCTION}),
+    ("lambda", "DeleteFunction20150331", {"functionName": f"{cfn.ACCOUNT}:force-mfa"}),
+    ("lambda", "PutFunctionConcurrency", {"functionName": "force-mfa", "reservedConcurrentExecutions": 0}),
+    ("lambda", "AddPermission20150331v2", {"functionName": "force-mfa", "principal": "*"}),
+    ("events", "DisableRule", {"name": "force-mfa-console-users"}),
+    ("events", "DeleteRule", {"name": "force-mfa-sweep"}),
+    ("events", "PutRule", {"name": "force-mfa-changes"}),
+    ("events", "RemoveTargets", {"rule": "force-mfa-sweep", "ids": ["function"]}),
+    ("sqs", "DeleteQueue", {"queueUrl": f"{QUEUES}/force-mfa-failures"}),
+    ("sqs", "PurgeQueue", {"queueUrl": f"{QUEUES}/force-mfa-rule-dead-letters"}),
+    ("monitoring", "DeleteAlarms", {"alarmNames": ["other", "force-mfa-silence"]}),
+    ("monitoring", "PutMetricAlarm", {"alarmName": "force-mfa-silence", "threshold": 0}),
+]
+NO_CHANGES = [
+    ("iam", "CreatePolicyVersion", {"policyArn": f"{POLICY}-2"}),
+    ("iam", "AttachUserPolicy", {"userName": "alice", "policyArn": POLICY}),
+    ("iam", "AddUserToGroup", {"userName": "alice", "groupName": "force-mfa-overflow"}),
+    ("iam", "RemoveUserFromGroup", {"userName": "alice", "groupName": "force-mfa-overflow"}),
+    ("iam", "DetachGroupPolicy", {"groupName": "developers", "policyArn": POLICY}),
+    ("iam", "PutRolePolicy", {"roleName": "function", "policyName": "force-mfa"}),
+    ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "not-force-mfa"}),
+    ("events", "DisableRule", {"name": "nightly"}),
+    ("sqs", "PurgeQueue", {"queueUrl": f"{QUEUES}/other"}),
+    ("monitoring", "DeleteAlarms", {"alarmNames": ["other"]}),
+]
+
+
+def change(service, name, parameters, **detail):
+    return {
+        "version": "0",
+        "id": "c3f5e0d1-0000-4000-8000-000000000001",
+        "source": f"aws.{service}",
+        "detail-type": "AWS API Call via CloudTrail",
+        "account": cfn.ACCOUNT,
+        "detail": {
+            "eventSource": f"{service}.amazonaws.com",
+            "eventName": name,
+            "sourceIPAddress": "198.51.100.7",
+            "managementEvent": True,
+            "requestParameters": parameters,
+            **detail,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def is_change():
+    return EventPattern.load(pattern("ChangeRule")).matches_event
+
+
+@pytest.mark.parametrize("call", CHANGES + CHANGES_BY_HAND, ids=lambda call: call[1])
+def test_a_change_of_the_guard_is_noticed(call, is_change):
+    assert is_change(change(*call))
+    assert not is_change(change(*call, errorCode="AccessDenied"))
+    # Such as Lambda's Invoke, where a trail logs data events.
+    assert not is_change(change(*call, managementEvent=False))
+
+
+@pytest.mark.parametrize("call", NO_CHANGES, ids=lambda call: call[1])
+def test_what_changes_something_else_is_no_change_of_the_guard(call, is_change):
+    assert not is_change(change(*call))
+
+
+def test_cloudformation_goes_unnoticed_but_for_the_policys_text(is_change):
+    assert all(is_change(change(*call, sourceIPAddress=CLOUDFORMATION)) for call in CHANGES)
+    assert not any(is_change(change(*call, sourceIPAddress=CLOUDFORMATION)) for call in CHANGES_BY_HAND)
+
+
+def test_the_patterns_are_not_longer_than_event_bridge_takes():
+    longest = {"NamePrefix": "a" * 40}
+    for rule in ("ConsoleUserRule", "ChangeRule"):
+        assert len(pattern(rule, **longest)) <= 2048

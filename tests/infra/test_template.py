@@ -91,10 +91,11 @@ def test_the_log_is_kept_for_as_long_as_was_said():
     assert stack().resource("Function")["LoggingConfig"]["LogGroup"] == "<LogGroup>"
 
 
-def test_both_rules_reach_the_function_and_may():
+def test_the_rules_reach_the_function_and_may():
     for rule, permission in [
         ("ConsoleUserRule", "ConsoleUserRulePermission"),
         ("SweepRule", "SweepRulePermission"),
+        ("ChangeRule", "ChangeRulePermission"),
     ]:
         [target] = stack().resource(rule)["Targets"]
         assert target["Arn"] == "<Function.Arn>"
@@ -145,7 +146,7 @@ def test_only_our_rules_may_send_to_the_dead_letter_queue():
         (
             {"Service": "events.amazonaws.com"},
             "sqs:SendMessage",
-            {"ArnEquals": {"aws:SourceArn": ["<ConsoleUserRule.Arn>", "<SweepRule.Arn>"]}},
+            {"ArnEquals": {"aws:SourceArn": ["<ConsoleUserRule.Arn>", "<SweepRule.Arn>", "<ChangeRule.Arn>"]}},
         )
     ]
 
@@ -187,6 +188,7 @@ ALARMS = {
     "UncoveredAlarm": ("ForceMfa", "Uncovered", "notBreaching"),
     "FailedAlarm": ("ForceMfa", "Failed", "notBreaching"),
     "ErrorsAlarm": ("AWS/Lambda", "Errors", "notBreaching"),
+    "ChangesAlarm": ("AWS/Events", "TriggeredRules", "notBreaching"),
 }
 
 
@@ -206,6 +208,13 @@ def test_a_day_without_an_invocation_is_an_alarm():
     assert alarm["Period"] * alarm["EvaluationPeriods"] == 24 * 3600
     assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Sum", "LessThanThreshold")
     assert alarm["Threshold"] == 1
+
+
+def test_one_change_of_the_guard_is_an_alarm():
+    alarm = stack().resource("ChangesAlarm")
+
+    assert alarm["Dimensions"] == [{"Name": "RuleName", "Value": "<ChangeRule>"}]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "GreaterThanThreshold", 0)
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
