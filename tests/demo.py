@@ -112,7 +112,6 @@ def main() -> int:
 
 
 def demo(console: Console, scratch: Path) -> int:
-    began = time.monotonic()
     use_throw_away_credentials()
     account = json.loads((EVENTS / "account.json").read_text())
     events = sorted(EVENTS.glob("*/*.json"))
@@ -120,6 +119,7 @@ def demo(console: Console, scratch: Path) -> int:
         raise DemoFailed("There is no file events/<outcome>/*.json to replay.")
 
     build(console)
+    began = time.monotonic()
     with step(console, "Emulator", "moto, with microburst in front of it"):
         moto, proxy = start_emulator(scratch, account)
     # They take seconds to come up, so the account is made meanwhile.
@@ -668,6 +668,7 @@ def show_users(
 def show_summary(
     console: Console, answers: list[Answer], faults: list[str], seconds: float
 ) -> None:
+    console.print()
     for fault in faults:
         row(console, [("✗", 1, "bold red"), (fault, None, "red")])
     counts = Counter(answer.outcome for answer in answers)
