@@ -25,6 +25,11 @@ const GONE_AFTER: TimeDelta = TimeDelta::minutes(2);
 /// Nothing that IAM does may keep an invocation longer. All calls and waits of an ordinary event fit in well.
 pub const TIME_LIMIT: Duration = Duration::from_secs(25);
 
+/// What to do about a part of the stack that somebody deleted: CloudFormation compares templates, not what is there.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html>
+pub const RESTORE: &str = "if it was deleted, a drift-aware change set brings it back, deploying again does not \
+                           (docs/runbook.md, Put the stack right)";
+
 /// Why a user could not be put under the policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnforceError {
@@ -42,7 +47,7 @@ pub enum EnforceError {
     /// The policy does not exist.
     #[error(
         "user {user}: AttachUserPolicy answered NoSuchEntity although the user exists, so the policy {policy} is missing. \
-         Deploy the stack again or correct FORCE_MFA_POLICY_ARN, then redrive the failure queue"
+         Correct FORCE_MFA_POLICY_ARN; {RESTORE}. Then redrive the failure queue"
     )]
     PolicyMissing {
         /// The user left without the policy.
@@ -94,13 +99,11 @@ pub enum NoGroup {
     UserFull(GroupName),
     /// The group does not exist.
     #[error(
-        "the overflow group {0} does not exist (AddUserToGroup answered NoSuchEntity). Deploy the stack again or correct FORCE_MFA_OVERFLOW_GROUP"
+        "the overflow group {0} does not exist (AddUserToGroup answered NoSuchEntity). Correct FORCE_MFA_OVERFLOW_GROUP; {RESTORE}"
     )]
     Missing(GroupName),
     /// The group exists but does not carry the policy, so that adding the user would protect nobody.
-    #[error(
-        "the overflow group {0} does not carry the policy. Attach the policy to it (deploying the stack again does)"
-    )]
+    #[error("the overflow group {0} does not carry the policy. Attach the policy to it")]
     Unarmed(GroupName),
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::account::{Account, exempt_by_report};
 use crate::credential_report::MissingColumn;
-use crate::enforce::{EnforceError, Enforcer, Missing, NoGroup, Try, advice, failed};
+use crate::enforce::{EnforceError, Enforcer, Missing, NoGroup, RESTORE, Try, advice, failed};
 use crate::iam::{IamError, IamErrorKind};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 use crate::outcome::Outcome;
@@ -89,9 +89,7 @@ pub enum SweepError {
     #[error("the sweep could not read the account and changed nothing: {0}")]
     BadReport(#[from] MissingColumn),
     /// The policy does not exist; nothing was written.
-    #[error(
-        "the policy {0} does not exist (GetPolicy answered NoSuchEntity). Deploy the stack again or correct FORCE_MFA_POLICY_ARN"
-    )]
+    #[error("the policy {0} does not exist (GetPolicy answered NoSuchEntity). Correct FORCE_MFA_POLICY_ARN; {RESTORE}")]
     PolicyMissing(PolicyArn),
     /// The account could not be read in the time given; nothing was written.
     #[error(

@@ -442,6 +442,9 @@ fn sweep_covers_who_is_uncovered_and_asks_first() {
     let account = account.with_policy();
     account.console_user("alice").console_user("bob").user("ci");
     let sweep = |arguments: &[&str]| account.run(&[&["sweep", "--policy-arn", POLICY], arguments].concat());
+    account
+        .run(&["sweep", "--report", "--policy-arn", &POLICY.replace("force-mfa", "gone")])
+        .ends(1, "a drift-aware change set brings it back");
 
     let report = sweep(&["--report", "--format", "json"]);
     assert_eq!(report.code, 1);

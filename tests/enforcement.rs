@@ -256,6 +256,7 @@ async fn a_full_quota_without_a_way_out_is_an_error_that_says_which() {
         assert_eq!(done.error_type, "quota_exhausted");
         assert!(done.message.contains("user alice") && done.message.contains(part), "{}", done.message);
     }
+    says_how_to_restore(&feed_to(quota_full(), "gone").await.message);
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +300,14 @@ async fn a_missing_policy_is_told_from_a_missing_user() {
         let done = feed(&account, &settings(&[]), &event("CreateLoginProfile", "alice", seconds_ago)).await;
         assert_eq!(done.error_type, "policy_missing");
         assert!(done.message.contains("alice") && done.message.contains(POLICY), "{}", done.message);
+        says_how_to_restore(&done.message);
     }
+}
+
+/// A deployment of the same template brings back nothing that was deleted by hand.
+fn says_how_to_restore(message: &str) {
+    assert!(message.contains("a drift-aware change set brings it back"), "{message}");
+    assert!(message.contains("deploying again does not"), "{message}");
 }
 
 /// Faults that pass, and how often the call is made.

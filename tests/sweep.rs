@@ -299,6 +299,7 @@ async fn a_missing_policy_ends_the_sweep() {
     account.world().policy_created = None;
     let done = sweep(&account, &[]).await;
     assert_eq!(done.error_type, "policy_missing");
+    assert!(done.message.contains("a drift-aware change set brings it back"), "{}", done.message);
     assert!(account.writes().is_empty());
 }
 
@@ -338,7 +339,9 @@ async fn an_overflow_group_without_the_policy_is_no_cover() {
     let done = sweep(&account, &[]).await;
     assert_eq!(done.error_type, "sweep_incomplete");
     assert!(
-        done.message.contains("quota_exhausted") && done.message.contains("does not carry the policy"),
+        done.message.contains("quota_exhausted")
+            && done.message.contains("does not carry the policy. Attach the policy to it")
+            && !done.message.contains("deploy"),
         "{}",
         done.message
     );

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
-use force_mfa::enforce::{EnforceError, TIME_LIMIT};
+use force_mfa::enforce::{EnforceError, RESTORE, TIME_LIMIT};
 use force_mfa::event::PayloadError;
 use force_mfa::iam::IamError;
 use force_mfa::outcome::Failure;
@@ -181,8 +181,8 @@ impl From<SweepError> for Stop {
                     .to_owned(),
             ),
             SweepError::PolicyMissing(policy) => Self::Failed(format!(
-                "the policy {policy} does not exist in the account that you are signed in to. Deploy the stack, or \
-                 correct --profile or --policy-arn"
+                "the policy {policy} does not exist in the account that you are signed in to. Correct --profile or \
+                 --policy-arn; {RESTORE}"
             )),
             SweepError::BadReport(_) | SweepError::Incomplete(_) => Self::Failed(error.to_string()),
         }
