@@ -203,14 +203,14 @@ fn event_bridge(
     facts.caller_arn = text(&record.user_identity["arn"]).map(excerpt);
     facts.time = time(&record.event_time).or_else(|| time(&envelope_time));
 
-    if event.source != "aws.iam" || text(&record.event_source) != Some("iam.amazonaws.com") {
+    if event.source != "aws.iam" || named(&record, "eventSource", &record.event_source)? != Some("iam.amazonaws.com") {
         return Ok(Trigger::Ignore(IgnoreReason::OtherService));
     }
     let recipient = named(&record, "recipientAccountId", &record.recipient_account_id)?;
     if event.account.as_deref().or(recipient).is_some_and(|account| account != settings.policy.account()) {
         return Ok(Trigger::Ignore(IgnoreReason::OtherAccount));
     }
-    let Some(change) = change(&record) else {
+    let Some(change) = change(&record)? else {
         return Ok(Trigger::Ignore(IgnoreReason::OtherEvent));
     };
     if !record.error_code.is_null() || !record.error_message.is_null() {
@@ -226,21 +226,22 @@ fn event_bridge(
 }
 
 /// What the call does to a user, if it is one that the guard is for.
-fn change(record: &CloudTrailRecord) -> Option<Change> {
-    match text(&record.event_name)? {
-        "CreateLoginProfile" => Some(Change::LoginProfileCreated),
-        "CreateUser" => Some(Change::UserCreated),
-        "DetachUserPolicy" | "RemoveUserFromGroup" => Some(Change::PolicyRemoved),
+fn change(record: &CloudTrailRecord) -> Result<Option<Change>, PayloadError> {
+    Ok(match named(record, "eventName", &record.event_name)? {
+        Some("CreateLoginProfile") => Some(Change::LoginProfileCreated),
+        Some("CreateUser") => Some(Change::UserCreated),
+        Some("DetachUserPolicy" | "RemoveUserFromGroup") => Some(Change::PolicyRemoved),
         _ => None,
-    }
+    })
 }
 
 /// Whether it was our policy that was detached, or our group that was left.
 fn concerns_us(record: &CloudTrailRecord, settings: &Settings) -> Result<bool, PayloadError> {
-    let parameter = |name| named(record, name, &record.request_parameters[name]);
-    let group = parameter("groupName")?.and_then(GroupName::new);
+    let parameter = |place| within(record, place, &record.request_parameters);
+    let group = parameter("requestParameters.groupName")?.and_then(GroupName::new);
     let is_policy = |arn: &str| arn.eq_ignore_ascii_case(settings.policy.as_str());
-    Ok(parameter("policyArn")?.is_some_and(is_policy) || group.is_some() && group == settings.overflow_group)
+    Ok(parameter("requestParameters.policyArn")?.is_some_and(is_policy)
+        || group.is_some() && group == settings.overflow_group)
 }
 
 /// Whom the call was about. `None` is root's own password, the one case in which a call that succeeded names nobody.
@@ -248,22 +249,41 @@ fn concerns_us(record: &CloudTrailRecord, settings: &Settings) -> Result<bool, P
 /// `CreateLoginProfile` without a user name is for its caller: somebody with an access key gives themself a console.
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateLoginProfile.html>
 fn user(record: &CloudTrailRecord, change: Change) -> Result<Option<UserName>, PayloadError> {
-    let places = [
-        ("requestParameters.userName", &record.request_parameters["userName"]),
-        ("responseElements.loginProfile.userName", &record.response_elements["loginProfile"]["userName"]),
-        ("responseElements.user.userName", &record.response_elements["user"]["userName"]),
-        ("userIdentity.userName", &record.user_identity["userName"]),
+    let CloudTrailRecord { request_parameters, response_elements, user_identity, .. } = record;
+    let mut places = vec![
+        ("requestParameters.userName", request_parameters),
+        ("responseElements.loginProfile.userName", response_elements),
+        ("responseElements.user.userName", response_elements),
     ];
-    let for_the_caller =
-        change == Change::LoginProfileCreated && text(&record.user_identity["type"]) == Some("IAMUser");
-    for (place, value) in &places[..if for_the_caller { 4 } else { 3 }] {
-        if let Some(name) = named(record, place, value)? {
+    if change == Change::LoginProfileCreated && text(&user_identity["type"]) == Some("IAMUser") {
+        places.push(("userIdentity.userName", user_identity));
+    }
+    for (place, root) in places {
+        if let Some(name) = within(record, place, root)? {
             return UserName::new(name)
                 .map(Some)
                 .ok_or_else(|| Malformed(format!("{place} is {:?}, which IAM allows no user", excerpt(name))));
         }
     }
-    Ok(None)
+    // Who asked is all that remains to tell that it was root, and so must not be odd either.
+    within(record, "userIdentity.type", user_identity).map(|_| None)
+}
+
+/// The text at a place that decides, if it is there, such as `responseElements.user.userName` in that root. What it is in
+/// must not be of another kind either.
+fn within<'a>(record: &CloudTrailRecord, place: &str, root: &'a Value) -> Result<Option<&'a str>, PayloadError> {
+    let mut value = root;
+    for (dot, _) in place.match_indices('.') {
+        let (so_far, field) = (&place[..dot], place[dot + 1..].split('.').next().unwrap_or_default());
+        value = match value {
+            Value::Null => return Ok(None),
+            Value::Object(fields) => fields.get(field).unwrap_or(&Value::Null),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                return Err(Malformed(format!("{so_far} of {} is {}, not an object", call(record), kind(value))));
+            }
+        };
+    }
+    named(record, place, value)
 }
 
 /// The text of a field that decides, if it is there; a value of another kind must not pass for a missing one.
@@ -271,12 +291,14 @@ fn named<'a>(record: &CloudTrailRecord, field: &str, value: &'a Value) -> Result
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text)),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Err(Malformed(format!(
-            "{field} of {} is {}, not text",
-            text(&record.event_name).map_or_else(|| "the record".to_owned(), excerpt),
-            kind(value)
-        ))),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(Malformed(format!("{field} of {} is {}, not text", call(record), kind(value))))
+        }
     }
+}
+
+fn call(record: &CloudTrailRecord) -> String {
+    text(&record.event_name).map_or_else(|| "the record".to_owned(), excerpt)
 }
 
 fn text(value: &Value) -> Option<&str> {
@@ -298,13 +320,21 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Text from a payload, at a length fit for a log line, and without characters that end a line or steer a terminal: JSON
-/// escapes only some of them.
+/// Text from a payload, at a length fit for a log line.
 fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 256;
-    let excerpt = match text.char_indices().nth(LONGEST) {
+    legible(text, 256)
+}
+
+/// Foreign text, cut at so many characters, and without those that end a line, steer a terminal, or have what follows
+/// read backwards: JSON escapes only some of them.
+pub(crate) fn legible(text: &str, longest: usize) -> String {
+    let excerpt = match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     };
-    excerpt.replace(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'), "\u{fffd}")
+    let unfit = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    excerpt.replace(unfit, "\u{fffd}")
 }

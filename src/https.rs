@@ -199,6 +199,10 @@ fn read_certificates(mut pem: impl BufRead, mut each: impl FnMut(CertificateDer<
 
 #[cfg(test)]
 mod tests {
+    use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
+    use rustls::time_provider::TimeProvider;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection, SignatureAlgorithm, version};
+
     use super::*;
 
     const AUTHORITY: &str = include_str!("../tests/fixtures/tls/authority.pem");
@@ -211,13 +215,12 @@ mod tests {
     });
     static NOBODY: Trusted = LazyLock::new(|| trusting(RootCertStore::empty()));
 
+    const IN_2030: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_893_456_000));
+
     #[test]
     fn a_server_is_trusted_by_its_name_its_time_and_an_authority_that_vouches_for_it() {
-        const IN_2030: u64 = 1_893_456_000;
-        const IN_2200: u64 = 7_258_118_400;
-        let mut server = None;
-        read_certificates(SERVER.as_bytes(), |certificate| server = Some(certificate)).unwrap();
-        for (trusted, name, seconds, expected) in [
+        const IN_2200: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(7_258_118_400));
+        for (trusted, name, now, expected) in [
             (&OURS, "iam.example.com", IN_2030, Ok(())),
             (&OURS, "iam.amazonaws.com", IN_2030, Err("NotValidForName")),
             (&OURS, "iam.example.com", IN_2200, Err("Expired")),
@@ -225,14 +228,92 @@ mod tests {
             (&NOBODY, "iam.example.com", IN_2030, Err("UnknownIssuer")),
         ] {
             let verifier = Verifier::new(trusted, &crypto::ring::default_provider());
-            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-            let answer =
-                verifier.verify_server_cert(server.as_ref().unwrap(), &[], &name.try_into().unwrap(), &[], now);
+            let answer = verifier.verify_server_cert(&server(), &[], &name.try_into().unwrap(), &[], now);
             match (answer, expected) {
                 (Ok(_), Ok(())) => {}
                 (Err(error), Err(reason)) => assert!(format!("{error:?}").contains(reason), "{error:?}"),
-                (answer, _) => panic!("{name} at {seconds}: {answer:?}"),
+                (answer, _) => panic!("{name} at {now:?}: {answer:?}"),
             }
+        }
+    }
+
+    fn server() -> CertificateDer<'static> {
+        let mut server = None;
+        read_certificates(SERVER.as_bytes(), |certificate| server = Some(certificate)).unwrap();
+        server.unwrap()
+    }
+
+    /// A certificate is public; what it takes to be its server is the key.
+    #[test]
+    fn a_server_that_has_not_the_key_of_its_certificate_is_refused() {
+        for version in [&version::TLS12, &version::TLS13] {
+            let provider = Arc::new(crypto::ring::default_provider());
+            let client = ClientConfig::builder_with_details(Arc::clone(&provider), Arc::new(In2030))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Verifier::new(&OURS, &provider)))
+                .with_no_client_auth();
+            let pretender = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![server()], Arc::new(Pretender))));
+            let server = ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(pretender);
+            let name = "iam.example.com".try_into().unwrap();
+            let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+            let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+            let answer = loop {
+                let mut sent = Vec::new();
+                while client.wants_write() {
+                    client.write_tls(&mut sent).unwrap();
+                }
+                server.read_tls(&mut sent.as_slice()).unwrap();
+                server.process_new_packets().unwrap();
+                let mut sent = Vec::new();
+                while server.wants_write() {
+                    server.write_tls(&mut sent).unwrap();
+                }
+                client.read_tls(&mut sent.as_slice()).unwrap();
+                match client.process_new_packets() {
+                    Ok(_) if client.is_handshaking() => {}
+                    answer => break answer.map(drop),
+                }
+            };
+            assert_eq!(answer, Err(CertificateError::BadSignature.into()), "{version:?}");
+        }
+    }
+
+    #[derive(Debug)]
+    struct In2030;
+
+    impl TimeProvider for In2030 {
+        fn current_time(&self) -> Option<UnixTime> {
+            Some(IN_2030)
+        }
+    }
+
+    /// Signs without the key.
+    #[derive(Debug)]
+    struct Pretender;
+
+    impl SigningKey for Pretender {
+        fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+            Some(Box::new(Self))
+        }
+
+        fn algorithm(&self) -> SignatureAlgorithm {
+            SignatureAlgorithm::ECDSA
+        }
+    }
+
+    impl Signer for Pretender {
+        fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+            Ok(vec![0; 70])
+        }
+
+        fn scheme(&self) -> SignatureScheme {
+            SignatureScheme::ECDSA_NISTP256_SHA256
         }
     }
 

@@ -25,6 +25,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector, h
 use aws_smithy_types::byte_stream::ByteStream;
 use chrono::{DateTime, Utc};
 
+use crate::event::legible;
 use crate::https::{HANDSHAKE, Https};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
@@ -193,9 +194,10 @@ impl Iam {
     /// # Errors
     /// Any but `NoSuchEntity`.
     pub async fn login_profile(&self, user: &UserName) -> Result<Option<DateTime<Utc>>, IamError> {
+        const CALL: &str = "GetLoginProfile";
         let call = self.client.get_login_profile().user_name(user.as_str());
-        let answer = found(call.send().await.map_err(|error| iam_error("GetLoginProfile", &error)))?;
-        Ok(answer.map(|answer| answer.login_profile.map(|profile| utc(profile.create_date)).unwrap_or_default()))
+        let answer = found(call.send().await.map_err(|error| iam_error(CALL, &error)))?;
+        answer.map(|answer| dated(CALL, answer.login_profile.map(|profile| profile.create_date))).transpose()
     }
 
     /// The user's path and tags; `None` if it does not exist, or is not visible yet.
@@ -203,12 +205,17 @@ impl Iam {
     /// # Errors
     /// Any but `NoSuchEntity`.
     pub async fn user(&self, user: &UserName) -> Result<Option<UserAttributes>, IamError> {
+        const CALL: &str = "GetUser";
         let call = self.client.get_user().user_name(user.as_str());
-        let answer = found(call.send().await.map_err(|error| iam_error("GetUser", &error)))?;
-        Ok(answer.and_then(|answer| answer.user).map(|user| UserAttributes {
-            path: user.path,
-            tags: user.tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value)).collect(),
-        }))
+        let Some(answer) = found(call.send().await.map_err(|error| iam_error(CALL, &error)))? else {
+            return Ok(None);
+        };
+        // Without one, an exempt path would not be seen.
+        let Some(user) = answer.user.filter(|user| !user.path.is_empty()) else {
+            return Err(unusable(CALL, "answer", "it has no path"));
+        };
+        let tags = user.tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value)).collect();
+        Ok(Some(UserAttributes { path: user.path, tags }))
     }
 }
 
@@ -255,9 +262,10 @@ impl Iam {
     /// # Errors
     /// Any but `NoSuchEntity`.
     pub async fn policy_created(&self, policy: &PolicyArn) -> Result<Option<DateTime<Utc>>, IamError> {
+        const CALL: &str = "GetPolicy";
         let call = self.client.get_policy().policy_arn(policy.as_str());
-        let answer = found(call.send().await.map_err(|error| iam_error("GetPolicy", &error)))?;
-        Ok(answer.map(|answer| answer.policy.and_then(|policy| policy.create_date).map(utc).unwrap_or_default()))
+        let answer = found(call.send().await.map_err(|error| iam_error(CALL, &error)))?;
+        answer.map(|answer| dated(CALL, answer.policy.and_then(|policy| policy.create_date))).transpose()
     }
 
     /// The users and the groups that the policy is attached to.
@@ -335,22 +343,24 @@ struct Pages {
     call: &'static str,
     more: bool,
     marker: Option<String>,
-    last_marker: Option<String>,
+    markers: Vec<String>,
 }
 
 impl Pages {
     const fn of(call: &'static str) -> Self {
-        Self { call, more: true, marker: None, last_marker: None }
+        Self { call, more: true, marker: None, markers: Vec::new() }
     }
 
     /// Takes what a page says of the next. A list that breaks off, or goes round in circles, is an error.
     fn turn(&mut self, is_truncated: bool, marker: Option<String>) -> Result<(), IamError> {
-        if is_truncated && (marker.is_none() || marker == self.last_marker) {
-            return Err(broken_off(self.call, "a page says that there are more, but not where"));
-        }
         self.more = is_truncated;
-        self.last_marker.clone_from(&marker);
-        self.marker = marker;
+        if is_truncated {
+            let Some(marker) = marker.filter(|marker| !self.markers.contains(marker)) else {
+                return Err(broken_off(self.call, "a page says that there are more, but not where"));
+            };
+            self.markers.push(marker.clone());
+            self.marker = Some(marker);
+        }
         Ok(())
     }
 }
@@ -360,8 +370,18 @@ fn listed<T>(call: &'static str, name: Option<T>) -> Result<T, IamError> {
     name.ok_or_else(|| broken_off(call, "an entry has no name, or one that IAM does not allow"))
 }
 
-fn broken_off(call: &'static str, what: &str) -> IamError {
-    IamError { call, kind: IamErrorKind::Other, answer: format!("IAM's list cannot be used: {what}") }
+fn broken_off(call: &'static str, why: &str) -> IamError {
+    unusable(call, "list", why)
+}
+
+fn unusable(call: &'static str, what: &str, why: &str) -> IamError {
+    IamError { call, kind: IamErrorKind::Other, answer: format!("IAM's {what} cannot be used: {why}") }
+}
+
+/// A date on which it hangs who is new: a missing one, for which the SDK puts the epoch, must not pass for an old one.
+fn dated(call: &'static str, time: Option<aws_sdk_iam::primitives::DateTime>) -> Result<DateTime<Utc>, IamError> {
+    let time = time.filter(|time| time.secs() != 0).map(utc);
+    time.ok_or_else(|| unusable(call, "answer", "it has no date of creation"))
 }
 
 /// The URL that the client calls, found as the client finds it; `None` if that fails, which its first call will tell.
@@ -421,6 +441,9 @@ impl ClassifyRetry for PassingConflict {
     }
 }
 
+/// How much of an answer an error tells: IAM's own messages fit in, a web page that came in their place does not.
+const ANSWER_TOLD: usize = 1024;
+
 /// The codes with which AWS services say that there were too many calls.
 const THROTTLES: [&str; 8] = [
     "Throttling",
@@ -460,5 +483,5 @@ where
             None => format!("IAM did not answer ({})", DisplayErrorContext(error)),
         },
     };
-    IamError { call, kind, answer }
+    IamError { call, kind, answer: legible(&answer, ANSWER_TOLD) }
 }

@@ -174,6 +174,35 @@ async fn a_name_of_the_wrong_kind_is_malformed() {
     }
 }
 
+/// Neither may what a deciding field is in: the event would pass for root's, or be taken for its caller's.
+#[tokio::test(start_paused = true)]
+async fn a_deciding_field_of_the_wrong_kind_never_passes_for_a_missing_one() {
+    for odd in [json!(7), json!(true), json!("alice"), json!(["alice"])] {
+        for (name, place) in [
+            ("CreateLoginProfile", "/detail/requestParameters"),
+            ("CreateLoginProfile", "/detail/responseElements"),
+            ("CreateLoginProfile", "/detail/responseElements/loginProfile"),
+            ("CreateUser", "/detail/responseElements/user"),
+            ("CreateUser", "/detail/requestParameters"),
+            ("DetachUserPolicy", "/detail/requestParameters"),
+            ("RemoveUserFromGroup", "/detail/requestParameters"),
+        ] {
+            let mut payload = event(name, "alice", 60);
+            payload["detail"]["userIdentity"] = json!({ "type": "IAMUser", "userName": "alice" });
+            payload["detail"]["requestParameters"] = Value::Null;
+            payload["detail"]["responseElements"] = json!({ "loginProfile": null, "user": null });
+            *payload.pointer_mut(place).unwrap() = odd.clone();
+            assert_eq!(run(&alice(), &[], &payload).await, ("error malformed_event".into(), vec![]), "{payload}");
+        }
+    }
+    for place in ["/detail/userIdentity", "/detail/eventName", "/detail/eventSource"] {
+        let mut payload = event("CreateLoginProfile", "alice", 60);
+        payload["detail"]["requestParameters"] = Value::Null;
+        *payload.pointer_mut(place).unwrap() = json!(["CreateLoginProfile"]);
+        assert_eq!(run(&alice(), &[], &payload).await, ("error malformed_event".into(), vec![]), "{payload}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn payloads_of_other_kinds_are_errors() {
     for payload in [json!({}), json!([]), json!("text"), json!(null), json!({ "detail": {} }), json!({ "Records": [] })]

@@ -147,6 +147,25 @@ async fn what_is_not_json_is_an_unrecognised_payload_and_the_function_lives_on()
     assert_eq!(run.logs().len(), 6, "{:?}", run.stdout);
 }
 
+/// What comes in IAM's place may be a web page, or anything else of any length.
+#[tokio::test]
+async fn an_answer_that_is_not_iams_is_told_on_one_line_of_bounded_length() {
+    let page = "<html>\n2026-01-01T00:00:00Z  INFO outcome=\"attached\"\r\n\u{1b}[2J\u{202e}".repeat(20_000);
+    for (status, error_type) in [(418, "iam_error"), (403, "access_denied")] {
+        for format in ["JSON", "Text"] {
+            let iam = wiremock::MockServer::start().await;
+            let answer = wiremock::ResponseTemplate::new(status).set_body_string(page.as_str());
+            wiremock::Mock::given(wiremock::matchers::method("POST")).respond_with(answer).mount(&iam).await;
+            let run =
+                run_function_at(&iam.uri(), &[("AWS_LAMBDA_LOG_FORMAT", format)], vec![bytes(&telling_event())]).await;
+            assert_eq!(run.answers[0].body["errorType"], error_type);
+            assert!(run.answers[0].body["errorMessage"].as_str().unwrap().len() < 2000);
+            assert_eq!(run.stdout.len() - run.metrics().len(), 1, "{format}: {:?}", run.stdout);
+            assert!(run.stdout.iter().all(|line| line.len() < 4000 && !line.contains(['\u{1b}', '\u{202e}'])));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_sweep_is_answered_logged_and_counted() {
     let account = FakeIam::default().with_console_user("alice");

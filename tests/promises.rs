@@ -217,6 +217,7 @@ async fn a_log_line_stays_one_line_whatever_the_event_holds() {
         "{\"_aws\":{\"Timestamp\":0,\"CloudWatchMetrics\":[{\"Namespace\":\"ForceMfa\"}]}}",
         "\u{1b}[2K\u{1b}[1Aalice",
         "alice\u{0}\u{8}\u{7f}\u{85}\u{2028}",
+        "\u{202e}\u{2066}\u{200f}ecila",
     ];
     let places = ["userName", "eventName", "eventID", "arn", "account", "source", "detail-type", "eventTime"];
     let mut payloads = Vec::new();
@@ -239,7 +240,8 @@ async fn a_log_line_stays_one_line_whatever_the_event_holds() {
         assert_eq!(run.stdout.len() - metrics.len(), payloads.len(), "{format}: {:#?}", run.stdout);
         assert!(run.stderr.is_empty(), "{}", run.stderr);
         for line in &run.stdout {
-            assert!(!line.contains(|c: char| c.is_control() || c == '\u{2028}'), "{line:?}");
+            let steers = |c: char| c.is_control() || "\u{2028}\u{202e}\u{2066}\u{200f}".contains(c);
+            assert!(!line.contains(steers), "{line:?}");
             let is_line = if format == "JSON" { line.starts_with('{') } else { line.starts_with(['{', '2']) };
             assert!(is_line, "{line:?}");
         }

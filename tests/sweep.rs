@@ -267,6 +267,44 @@ async fn a_list_that_fails_or_breaks_off_ends_the_sweep_without_a_write() {
     }
 }
 
+/// Every page says that there is another, at a place that was read before.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_goes_round_in_circles_is_an_error_at_once() {
+    for action in ["ListEntitiesForPolicy", "GetGroup", "ListUsers"] {
+        let mut pages = 0;
+        let account = mixed().with_faults(move |called, _| {
+            pages += usize::from(called == action);
+            (called == action).then_some(Fault::Say(
+                200,
+                match pages % 2 {
+                    0 => "<IsTruncated>true</IsTruncated><Marker>even</Marker>",
+                    _ => "<IsTruncated>true</IsTruncated><Marker>odd</Marker>",
+                },
+            ))
+        });
+        let done = sweep(&account, &ENFORCE_EXISTING).await;
+        assert_eq!((done.error_type, account.writes().len()), ("iam_error", 0), "{action}: {}", done.message);
+        let read = account.calls().iter().filter(|call| call.starts_with(action)).count();
+        assert_eq!(read, 3, "{action}");
+    }
+}
+
+/// A policy without a date would be older than everybody, and so lock everybody out; a user without a path would be in
+/// no exempt one.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_lacks_what_decides_leads_to_no_write() {
+    for (action, lacks, error_type) in [
+        ("GetPolicy", "no date of creation", "iam_error"),
+        ("GetLoginProfile", "no date of creation", "sweep_incomplete"),
+        ("GetUser", "no path", "sweep_incomplete"),
+    ] {
+        let account = mixed().with_faults(move |called, _| (called == action).then_some(Fault::Say(200, "")));
+        let done = sweep(&account, &EXEMPTIONS).await;
+        assert_eq!((done.error_type, account.writes().len()), (error_type, 0), "{action}");
+        assert!(done.message.contains(action) && done.message.contains(lacks), "{}", done.message);
+    }
+}
+
 /// The second page fails, the first did not.
 #[tokio::test(start_paused = true)]
 async fn a_list_that_fails_on_its_second_page_is_no_shorter_list() {

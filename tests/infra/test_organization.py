@@ -1,6 +1,9 @@
 """infra/organization.yaml: the bucket, the StackSet of infra/template.yaml, and the guard."""
 
 import json
+from fnmatch import fnmatchcase
+
+import pytest
 
 import cfn
 
@@ -116,17 +119,72 @@ def test_the_guard_binds_everyone_but_the_deployment():
     # The most that a service control policy may hold.
     assert len(json.dumps(guard["Content"], separators=(",", ":"))) <= 5120
     assert {s["Effect"] for s in statements} == {"Deny"}
-    *guarded, posing = statements
-    for statement in guarded:
-        assert statement["Condition"] == {
-            "ArnNotLike": {
-                "aws:PrincipalArn": [
-                    "arn:aws:iam::*:role/stacksets-exec-*",
-                    "arn:aws:iam::*:role/security-operator",
-                ]
-            }
-        }
-    assert posing["Resource"] == "arn:aws:iam::*:role/stacksets-exec-*"
+    deployment = ["arn:aws:iam::*:role/stacksets-exec-*", "arn:aws:iam::*:role/security-operator"]
+    for statement in statements:
+        assert statement["Condition"] == {"ArnNotLike": {"aws:PrincipalArn": deployment}}
+    # Nor can anybody become one of those.
+    assert statements[-1]["Resource"] == deployment
+    china = stack(partition="aws-cn", region="cn-north-1", ProtectWithScp="yes").resource("GuardPolicy")
+    assert china["Content"]["Statement"][-1]["Resource"] == [
+        "arn:aws-cn:iam::*:role/AWSCloudFormationStackSetExecutionRole"
+    ]
+
+
+IN = "us-east-1:123456789012"
+
+
+@pytest.mark.parametrize(
+    ("resource", "actions"),
+    [
+        ("iam::123456789012:policy/force-mfa", "iam:CreatePolicyVersion iam:SetDefaultPolicyVersion iam:DeletePolicy"),
+        ("iam::123456789012:group/force-mfa-overflow", "iam:DetachGroupPolicy iam:PutGroupPolicy iam:DeleteGroup"),
+        ("iam::123456789012:role/force-mfa-function", "iam:PutRolePolicy iam:PutRolePermissionsBoundary iam:PassRole"),
+        ("iam::123456789012:role/force-mfa-function", "iam:UpdateAssumeRolePolicy iam:DeleteRole"),
+        (f"events:{IN}:rule/force-mfa-sweep", "events:DisableRule events:RemoveTargets events:PutRule"),
+        (f"lambda:{IN}:function:force-mfa", "lambda:UpdateFunctionCode lambda:PutFunctionConcurrency"),
+        (f"lambda:{IN}:function:force-mfa", "lambda:UpdateFunctionConfiguration lambda:PutRuntimeManagementConfig"),
+        (f"lambda:{IN}:function:force-mfa:$LATEST", "lambda:PutFunctionEventInvokeConfig"),
+        (f"lambda:{IN}:function:force-mfa:$LATEST", "lambda:DeleteFunctionEventInvokeConfig lambda:RemovePermission"),
+        (f"sqs:{IN}:force-mfa-failures", "sqs:DeleteQueue sqs:SetQueueAttributes"),
+        (f"logs:{IN}:log-group:/aws/lambda/force-mfa", "logs:DeleteLogGroup"),
+        (f"logs:{IN}:log-group:/aws/lambda/force-mfa:log-stream:a", "logs:DeleteLogStream"),
+        (f"cloudwatch:{IN}:alarm:force-mfa-uncovered", "cloudwatch:DeleteAlarms cloudwatch:DisableAlarmActions"),
+        ("iam::123456789012:role/security-operator", "iam:CreateRole iam:UpdateAssumeRolePolicy"),
+    ],
+)
+def test_the_guard_leaves_no_way_around(resource, actions):
+    guard = stack(ProtectWithScp="yes", ScpExemptRole="security-operator").resource("GuardPolicy")
+
+    for action in actions.split():
+        assert denies(guard, action, f"arn:aws:{resource}"), action
+
+
+@pytest.mark.parametrize(
+    ("resource", "action"),
+    [
+        (f"lambda:{IN}:function:force-mfa", "lambda:InvokeFunction"),
+        (f"lambda:{IN}:function:force-mfa-report", "lambda:UpdateFunctionCode"),
+        (f"sqs:{IN}:force-mfa-failures", "sqs:ReceiveMessage"),
+        (f"sqs:{IN}:force-mfa-failures", "sqs:DeleteMessage"),
+        (f"logs:{IN}:log-group:/aws/lambda/force-mfa:log-stream:a", "logs:PutLogEvents"),
+        (f"logs:{IN}:log-group:/aws/lambda/force-mfa-report", "logs:DeleteLogGroup"),
+        ("iam::123456789012:role/developer", "iam:PassRole"),
+    ],
+)
+def test_the_guard_leaves_the_rest_alone(resource, action):
+    guard = stack(ProtectWithScp="yes", ScpExemptRole="security-operator").resource("GuardPolicy")
+
+    assert not denies(guard, action, f"arn:aws:{resource}")
+
+
+def denies(guard, action, resource):
+    """Whether any statement does, to whom it excepts not."""
+
+    def meant(patterns, text):
+        return any(fnmatchcase(text, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
+
+    statements = guard["Content"]["Statement"]
+    return any(meant(s["Action"], action) and meant(s["Resource"], resource) for s in statements)
 
 
 def test_the_guard_knows_the_names_that_the_account_template_gives():
@@ -139,6 +197,13 @@ def test_the_guard_knows_the_names_that_the_account_template_gives():
         f":rule/{account.resource('SweepRule')['Name']}",
         f":rule/{account.resource('ChangeRule')['Name']}",
         f":function:{account.resource('Function')['FunctionName']}",
+        f":function:{account.resource('Function')['FunctionName']}:*",
+        f":log-group:{account.resource('LogGroup')['LogGroupName']}",
+        f":log-group:{account.resource('LogGroup')['LogGroupName']}:*",
+        f":{account.resource('FailureQueue')['QueueName']}",
+        f":{account.resource('RuleDeadLetterQueue')['QueueName']}",
+        f":{account.resource('AlarmTopic')['TopicName']}",
+        ":alarm:mfa-test-*",
     }
     guard = stack(ProtectWithScp="yes", NamePrefix="mfa-test").resource("GuardPolicy")
     *guarded, _ = guard["Content"]["Statement"]
@@ -149,6 +214,9 @@ def test_the_guard_knows_the_names_that_the_account_template_gives():
 
     assert all(any(resource.endswith(name) for resource in resources) for name in names)
     assert len(resources) == len(names)
+    for name, resource in ACCOUNT_TEMPLATE["Resources"].items():
+        if resource["Type"] == "AWS::CloudWatch::Alarm":
+            assert account.resource(name)["AlarmName"].startswith("mfa-test-")
 
 
 def test_users_can_still_be_deleted_under_the_guard():

@@ -36,6 +36,8 @@ pub enum Fault {
     LoseAnswer,
     /// Answer that there is more, and not where.
     TruncateWithoutMarker,
+    /// Answer with this in place of what was asked for.
+    Say(u16, &'static str),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -190,6 +192,8 @@ impl FakeIam {
                 let more = "<IsTruncated>true</IsTruncated>";
                 return Answer::Http(200, result(&action, more));
             }
+            Some(Fault::Say(200, fields)) => return Answer::Http(200, result(&action, fields)),
+            Some(Fault::Say(status, body)) => return Answer::Http(status, body.to_owned()),
             None => {}
         }
         match world.act(&action, &form) {
