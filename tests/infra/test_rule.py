@@ -44,8 +44,12 @@ IGNORED_BY_THE_FUNCTION = {
 POLICY = f"arn:aws:iam::{cfn.ACCOUNT}:policy/force-mfa"
 
 
-def pattern(rule, **parameters):
-    stack = cfn.Stack(cfn.load("template.yaml"), resources={"ForceMfaPolicy": POLICY}, **parameters)
+def pattern(rule, prefix="force-mfa", partition="aws"):
+    resources = {
+        "ForceMfaPolicy": f"arn:{partition}:iam::{cfn.ACCOUNT}:policy/{prefix}",
+        "LogGroup": f"/aws/lambda/{prefix}",
+    }
+    stack = cfn.Stack(cfn.load("template.yaml"), resources, NamePrefix=prefix)
     return json.dumps(stack.resource(rule)["EventPattern"])
 
 
@@ -108,6 +112,8 @@ CHANGES_BY_HAND = [
     ("events", "RemoveTargets", {"rule": "force-mfa-sweep", "ids": ["function"]}),
     ("sqs", "DeleteQueue", {"queueUrl": f"{QUEUES}/force-mfa-failures"}),
     ("sqs", "PurgeQueue", {"queueUrl": f"{QUEUES}/force-mfa-rule-dead-letters"}),
+    ("logs", "DeleteLogGroup", {"logGroupName": "/aws/lambda/force-mfa"}),
+    ("sns", "DeleteTopic", {"topicArn": f"arn:aws:sns:us-east-1:{cfn.ACCOUNT}:force-mfa-alarms"}),
     ("monitoring", "DeleteAlarms", {"alarmNames": ["other", "force-mfa-silence"]}),
     ("monitoring", "PutMetricAlarm", {"alarmName": "force-mfa-silence", "threshold": 0}),
 ]
@@ -121,6 +127,8 @@ NO_CHANGES = [
     ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "not-force-mfa"}),
     ("events", "DisableRule", {"name": "nightly"}),
     ("sqs", "PurgeQueue", {"queueUrl": f"{QUEUES}/other"}),
+    ("logs", "DeleteLogGroup", {"logGroupName": "/aws/lambda/other"}),
+    ("sns", "DeleteTopic", {"topicArn": f"arn:aws:sns:us-east-1:{cfn.ACCOUNT}:other"}),
     ("monitoring", "DeleteAlarms", {"alarmNames": ["other"]}),
 ]
 
@@ -167,6 +175,5 @@ def test_cloudformation_goes_unnoticed_but_for_the_policys_text(is_change):
 
 
 def test_the_patterns_are_not_longer_than_event_bridge_takes():
-    longest = {"NamePrefix": "a" * 40}
     for rule in ("ConsoleUserRule", "ChangeRule"):
-        assert len(pattern(rule, **longest)) <= 2048
+        assert len(pattern(rule, prefix="a" * 40, partition="aws-us-gov")) <= 2048
