@@ -45,10 +45,7 @@ POLICY = f"arn:aws:iam::{cfn.ACCOUNT}:policy/force-mfa"
 
 
 def pattern(rule, prefix="force-mfa", partition="aws"):
-    resources = {
-        "ForceMfaPolicy": f"arn:{partition}:iam::{cfn.ACCOUNT}:policy/{prefix}",
-        "LogGroup": f"/aws/lambda/{prefix}",
-    }
+    resources = {"ForceMfaPolicy": f"arn:{partition}:iam::{cfn.ACCOUNT}:policy/{prefix}"}
     stack = cfn.Stack(cfn.load("template.yaml"), resources, NamePrefix=prefix)
     return json.dumps(stack.resource(rule)["EventPattern"])
 
