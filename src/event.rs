@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::identifiers::{GroupName, UserName};
+use crate::identifiers::{GroupName, UserName, legible};
 use crate::settings::{Mode, Settings};
 
 /// A payload, read.
@@ -323,18 +323,4 @@ fn kind(value: &Value) -> &'static str {
 /// Text from a payload, at a length fit for a log line.
 fn excerpt(text: &str) -> String {
     legible(text, 256)
-}
-
-/// Foreign text, cut at so many characters, and without those that end a line, steer a terminal, or have what follows
-/// read backwards: JSON escapes only some of them.
-pub(crate) fn legible(text: &str, longest: usize) -> String {
-    let excerpt = match text.char_indices().nth(longest) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    };
-    let unfit = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    excerpt.replace(unfit, "\u{fffd}")
 }

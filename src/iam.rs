@@ -25,9 +25,8 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector, h
 use aws_smithy_types::byte_stream::ByteStream;
 use chrono::{DateTime, Utc};
 
-use crate::event::legible;
 use crate::https::{HANDSHAKE, Https};
-use crate::identifiers::{GroupName, PolicyArn, UserName};
+use crate::identifiers::{GroupName, PolicyArn, UserName, legible};
 
 /// A connection that is not made by then will not be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,4 +1,5 @@
-//! The names that IAM gives to things, each a type that cannot hold a wrong one.
+//! The names that IAM gives to things, each a type that cannot hold a wrong one; other text from outside is made
+//! [`legible`].
 //!
 //! Rules: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html> ("IAM name requirements").
 
@@ -7,6 +8,20 @@ use std::fmt;
 /// Whether `text` is 1 to `longest` characters of the alphabet that IAM allows in names.
 fn is_friendly_name(text: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
+}
+
+/// Foreign text, cut at so many characters, and without those that end a line, steer a terminal, or have what follows
+/// read backwards: JSON escapes only some of them.
+pub(crate) fn legible(text: &str, longest: usize) -> String {
+    let excerpt = match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    };
+    let unfit = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    excerpt.replace(unfit, "\u{fffd}")
 }
 
 /// The friendly name of an IAM user, without its path.

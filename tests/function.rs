@@ -74,6 +74,23 @@ async fn a_failure_is_told_to_lambda_logged_once_and_counted() {
     assert_eq!(metrics["Failed"], 1);
 }
 
+/// The alarm `force-mfa-changes` sends its reader to this line.
+#[tokio::test]
+async fn a_change_of_the_guard_is_logged_with_the_call_and_who_made_it() {
+    let mut payload = telling_event();
+    payload["source"] = json!("aws.lambda");
+    payload["detail"]["eventSource"] = json!("lambda.amazonaws.com");
+    payload["detail"]["eventName"] = json!("UpdateFunctionConfiguration20150331v2");
+    let account = FakeIam::default();
+    let run = run_function(&account, &[], vec![bytes(&payload)]).await;
+    let [log] = &run.logs()[..] else { panic!("one log line, not {:?}", run.stdout) };
+    assert_eq!((&log["outcome"], &log["reason"]), (&json!("ignored"), &json!("other_service")));
+    assert_eq!(log["event_name"], "UpdateFunctionConfiguration20150331v2");
+    assert_eq!(log["caller_arn"], "arn:aws:sts::123456789012:assumed-role/Admin/admin");
+    assert_eq!(log["event_id"], "7d5b9a3e-0000-0000-0000-000000000002");
+    assert!(account.calls().is_empty());
+}
+
 #[tokio::test]
 async fn an_ignored_event_is_logged_and_not_counted() {
     let mut payload = telling_event();
