@@ -112,6 +112,8 @@ def as_json(document):
     return ast.literal_eval(document) if isinstance(document, str) else document
 
 
+# What moto skips of the template is looked at in test_template.py.
+@pytest.mark.filterwarnings("ignore:Tried to parse:UserWarning")
 def test_moto_deploys_the_template(monkeypatch):
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
