@@ -115,9 +115,14 @@ class Connection:
             if not self.handshaken:
                 self.sock.do_handshake()
                 self.handshaken = True
-            while data := self.sock.recv(65536):
+            more = True
+            while more:
+                data = self.sock.recv(65536)
+                if not data:
+                    return self.close()
                 self.buffer += data
-            return self.close()
+                # Asking once more only to hear that there is nothing takes as long as all the rest.
+                more = len(data) == 65536 or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
         except (ssl.SSLWantReadError, BlockingIOError):
             pass
         except OSError:

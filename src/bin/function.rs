@@ -71,7 +71,9 @@ async fn answer(handler: Arc<Handler>, payload: impl AsRef<[u8]>, deadline: u64)
     let done = handler.handle(payload.as_ref(), Instant::now() + left.saturating_sub(MARGIN)).await;
     done.log();
     if let Some(metrics) = done.metrics(&log_level()) {
-        println!("{metrics}");
+        // In one piece: standard output looks for the end of a line in every piece that it is given.
+        let line = metrics.to_string();
+        println!("{line}");
     }
     let reply = done.reply();
     match done.result {
