@@ -3,12 +3,10 @@
 //! A CloudTrail record is read with every field optional, since real records lack about any of them:
 //! <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>.
 
-use std::borrow::Cow;
-use std::fmt;
+mod json;
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use chrono::{DateTime, Utc};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -147,7 +145,7 @@ pub fn read(payload: &[u8], settings: &Settings) -> Event {
 }
 
 fn trigger(payload: &[u8], settings: &Settings, facts: &mut Facts) -> Result<Trigger, PayloadError> {
-    let mut payload = parse(payload).map_err(|error| Unrecognised(format!("not JSON ({error})")))?;
+    let mut payload = json::parse(payload).map_err(|error| Unrecognised(format!("not JSON ({error})")))?;
     // A message that failed once more after a redrive is wrapped again.
     loop {
         let Value::Object(mut object) = payload else {
@@ -326,100 +324,4 @@ fn kind(value: &Value) -> &'static str {
 /// Text from a payload, at a length fit for a log line.
 fn excerpt(text: &str) -> String {
     legible(text, 256)
-}
-
-/// What a record is asked for, at whatever depth.
-const FIELDS: [&str; 17] = [
-    "arn",
-    "errorCode",
-    "errorMessage",
-    "eventID",
-    "eventName",
-    "eventSource",
-    "eventTime",
-    "groupName",
-    "loginProfile",
-    "policyArn",
-    "recipientAccountId",
-    "requestParameters",
-    "responseElements",
-    "type",
-    "user",
-    "userIdentity",
-    "userName",
-];
-
-/// JSON as far as it is looked at: of a `detail` only [`FIELDS`], which are the least of it, and of a list nothing. Of
-/// two fields of one name the last counts.
-fn parse(json: &[u8]) -> serde_json::Result<Value> {
-    let mut json = serde_json::Deserializer::from_slice(json);
-    let value = Part { of_detail: false }.deserialize(&mut json)?;
-    json.end().map(|()| value)
-}
-
-#[derive(Clone, Copy)]
-struct Part {
-    of_detail: bool,
-}
-
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> DeserializeSeed<'de> for Part {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Part {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(text.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Array(Vec::new()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
-        let mut fields = Map::new();
-        while let Some(Name(name)) = object.next_key()? {
-            if self.of_detail && !FIELDS.contains(&&*name) {
-                object.next_value::<IgnoredAny>()?;
-            } else {
-                let of_detail = self.of_detail || name == "detail";
-                let value = object.next_value_seed(Self { of_detail })?;
-                fields.insert(name.into_owned(), value);
-            }
-        }
-        Ok(Value::Object(fields))
-    }
 }
