@@ -70,9 +70,8 @@ async fn answer(handler: Arc<Handler>, payload: impl AsRef<[u8]>, deadline: u64)
     let left = left.filter(|left| *left <= LONGEST_TIMEOUT).unwrap_or(WITHOUT_DEADLINE);
     let done = handler.handle(payload.as_ref(), Instant::now() + left.saturating_sub(MARGIN)).await;
     done.log();
-    if let Some(metrics) = done.metrics(&log_level()) {
-        // In one piece: standard output looks for the end of a line in every piece that it is given.
-        let line = metrics.to_string();
+    // In one piece: standard output looks for the end of a line in every piece that it is given.
+    if let Some(Ok(line)) = done.metrics(&log_level()).map(|metrics| serde_json::to_string(&metrics)) {
         println!("{line}");
     }
     let reply = done.reply();
