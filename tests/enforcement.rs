@@ -76,9 +76,13 @@ async fn the_password_decides_unless_the_scope_is_all_users() {
     for (scope, name, password, outcome, calls) in rows {
         let account = if password { alice() } else { FakeIam::default().with_user("alice", |_| {}) };
         let mut payload = event(name, "alice", 60);
-        // Names in IAM are the same in any case.
-        payload["detail"]["requestParameters"]["policyArn"] = json!(POLICY.replace("force", "Force"));
-        payload["detail"]["requestParameters"]["groupName"] = json!(GROUP);
+        let parameters = &mut payload["detail"]["requestParameters"];
+        match name {
+            // Names in IAM are the same in any case.
+            "DetachUserPolicy" => parameters["policyArn"] = json!(POLICY.replace("force", "Force")),
+            "RemoveUserFromGroup" => parameters["groupName"] = json!(GROUP.to_uppercase()),
+            _ => {}
+        }
         let done = run(&account, &[("FORCE_MFA_SCOPE", scope)], &payload).await;
         assert_eq!(done, (outcome.to_owned(), calls.iter().map(ToString::to_string).collect()), "{scope} {name}");
     }
