@@ -115,14 +115,15 @@ class Connection:
             if not self.handshaken:
                 self.sock.do_handshake()
                 self.handshaken = True
-            more = True
-            while more:
+            while True:
                 data = self.sock.recv(65536)
                 if not data:
                     return self.close()
                 self.buffer += data
-                # Asking once more only to hear that there is nothing takes as long as all the rest.
-                more = len(data) == 65536 or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
+                # To ask once more would cost every call an exception that says that there is nothing; select() tells of more,
+                # but not of what TLS has read already.
+                if not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()):
+                    break
         except (ssl.SSLWantReadError, BlockingIOError):
             pass
         except OSError:
