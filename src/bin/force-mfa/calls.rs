@@ -7,7 +7,7 @@ use std::time::Duration;
 use force_mfa::iam::{IamError, IamErrorKind};
 use tokio::task::JoinSet;
 
-use crate::screen::Interrupt;
+use crate::terminal::Interrupt;
 
 /// Calls under way at the same time, until IAM throttles.
 const AT_ONCE: usize = 8;

@@ -1,27 +1,31 @@
-//! `force-mfa`, the operator's command: look, act, leave. It runs with the operator's own credentials and shares the
-//! function's code.
+//! `force-mfa`, the operator's command. It runs with the operator's own credentials and uses the function's library.
 
+mod account_status;
 mod calls;
-mod redrive;
-mod replay;
-mod screen;
+mod commands {
+    pub mod redrive;
+    pub mod replay;
+    pub mod status;
+    pub mod sweep;
+    pub mod uninstall;
+}
+mod error;
 mod session;
-mod status;
-mod stop;
-mod sweep;
-mod uninstall;
+mod tally;
+mod terminal;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use screen::{Interrupt, note, print};
-use stop::{Ending, Stop};
+use commands::{redrive, replay, status, sweep, uninstall};
+use error::{CliError, ExitStatus};
+use terminal::{Interrupt, note, print};
 
-/// Look at an account guarded by force-mfa, act on it, leave it.
+/// Inspect and manage force-mfa in one AWS account.
 ///
-/// The verbs run here, with your own AWS credentials; the function is not called. Each setting has a flag and a
+/// The commands run here, with your own AWS credentials; the function is not called. Each setting has a flag and a
 /// variable, FORCE_MFA_..., the same as the function's. If neither --policy-arn nor FORCE_MFA_POLICY_ARN names the
 /// policy, the stack does, with the function's settings.
 #[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
@@ -31,7 +35,7 @@ struct Cli {
     #[command(flatten)]
     flags: session::Flags,
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 const EXIT_CODES: &str = "\
@@ -43,7 +47,7 @@ Exit codes:
   130  stopped by Ctrl-C";
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Command {
     /// Show every console user: MFA or not, and how they come by the policy. Reads only
     #[command(after_help = "\
 Examples:
@@ -103,27 +107,27 @@ fn main() -> ExitCode {
         }
     };
     match runtime.block_on(run(cli)) {
-        Ok(ending) => ending.into(),
-        Err(stop) => {
-            note(&format!("force-mfa: {stop}"));
-            stop.code().into()
+        Ok(status) => status.into(),
+        Err(error) => {
+            note(&format!("force-mfa: {error}"));
+            error.code().into()
         }
     }
 }
 
-async fn run(Cli { flags, verb }: Cli) -> Result<Ending, Stop> {
+async fn run(Cli { flags, command }: Cli) -> Result<ExitStatus, CliError> {
     let interrupt = Interrupt::watch();
-    match verb {
-        Verb::Status(arguments) => status::run(&flags, &arguments, &interrupt).await,
-        Verb::Sweep(arguments) => sweep::run(&flags, &arguments, &interrupt).await,
-        Verb::Replay(arguments) => replay::run(&flags, &arguments, &interrupt).await,
-        Verb::Redrive(arguments) => redrive::run(&flags, &arguments, &interrupt).await,
-        Verb::Uninstall(arguments) => uninstall::run(&flags, &arguments, &interrupt).await,
-        Verb::Completions { shell } => {
+    match command {
+        Command::Status(arguments) => status::run(&flags, &arguments, &interrupt).await,
+        Command::Sweep(arguments) => sweep::run(&flags, &arguments, &interrupt).await,
+        Command::Replay(arguments) => replay::run(&flags, &arguments, &interrupt).await,
+        Command::Redrive(arguments) => redrive::run(&flags, &arguments, &interrupt).await,
+        Command::Uninstall(arguments) => uninstall::run(&flags, &arguments, &interrupt).await,
+        Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "force-mfa", &mut script);
             print(String::from_utf8_lossy(&script).trim_end())?;
-            Ok(Ending::default())
+            Ok(ExitStatus::default())
         }
     }
 }

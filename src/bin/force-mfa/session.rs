@@ -1,6 +1,7 @@
 //! Who is asking, of which account, with which settings: flags, then environment, then the stack's own parameters.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
@@ -15,13 +16,16 @@ use force_mfa::iam::Iam;
 use force_mfa::identifiers::PolicyArn;
 use force_mfa::settings::{BadSettings, Settings};
 
-use crate::screen::note;
-use crate::stop::{FailedCall, Stop, with_sources};
+use crate::error::{CliError, FailedCall, error_chain};
+use crate::terminal::note;
 
 /// The name of the stack, the function and the policy, unless the stack was given others.
 const NAME: &str = "force-mfa";
 
-/// Flags of every verb that calls AWS.
+/// The longest time for reading an account or for a sweep. Lambda sets no deadline here.
+pub const TIME_LIMIT: Duration = Duration::from_mins(30);
+
+/// Flags of every command that calls AWS.
 #[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "AWS")]
@@ -117,12 +121,12 @@ impl Session {
     ///
     /// # Errors
     /// If the settings cannot be used, there are no credentials, or AWS does not answer.
-    pub async fn open(flags: &Flags) -> Result<Option<Self>, Stop> {
+    pub async fn open(flags: &Flags) -> Result<Option<Self>, CliError> {
         // The clients' futures are large.
         Box::pin(Self::find(flags)).await
     }
 
-    async fn find(flags: &Flags) -> Result<Option<Self>, Stop> {
+    async fn find(flags: &Flags) -> Result<Option<Self>, CliError> {
         // What is wrong with the settings is told before AWS is asked anything.
         let given = |variable: &str| flags.given(variable);
         let with_some_policy = Settings::read(|variable| {
@@ -145,7 +149,7 @@ impl Session {
         let from_stack = match from_stack.filter(|settings| settings.contains_key("FORCE_MFA_POLICY_ARN")) {
             Some(settings) => settings,
             None if flags.stack != NAME => {
-                return Err(Stop::Usage(format!(
+                return Err(CliError::Usage(format!(
                     "there is no stack {} in {home} that tells its policy; correct --stack, or give --policy-arn",
                     flags.stack
                 )));
@@ -166,13 +170,13 @@ impl Session {
         Ok(Some(Self { config, home, iam, settings }))
     }
 
-    /// The same, for verbs that can do nothing without a policy.
+    /// The same, for commands that can do nothing without a policy.
     ///
     /// # Errors
     /// As [`Session::open`], and if there is no policy.
-    pub async fn open_with_policy(flags: &Flags) -> Result<Self, Stop> {
+    pub async fn open_with_policy(flags: &Flags) -> Result<Self, CliError> {
         Self::open(flags).await?.ok_or_else(|| {
-            Stop::Failed(format!(
+            CliError::Failed(format!(
                 "there is neither a stack {} nor a policy {NAME} in this account. Deploy the stack, or say which with \
                  --stack or --policy-arn",
                 flags.stack
@@ -181,8 +185,8 @@ impl Session {
     }
 }
 
-fn unusable(error: &BadSettings) -> Stop {
-    Stop::Usage(format!("{error}\nor the flags of the same names (FORCE_MFA_MODE is --mode)"))
+fn unusable(error: &BadSettings) -> CliError {
+    CliError::Usage(format!("{error}\nor the flags of the same names (FORCE_MFA_MODE is --mode)"))
 }
 
 async fn configuration(flags: &Flags) -> SdkConfig {
@@ -211,10 +215,10 @@ async fn configuration(flags: &Flags) -> SdkConfig {
     loader.load().await
 }
 
-async fn signed_in(config: &SdkConfig, profile: Option<&str>) -> Result<(), Stop> {
+async fn signed_in(config: &SdkConfig, profile: Option<&str>) -> Result<(), CliError> {
     let of = profile.map(|profile| format!(" in the profile {profile}")).unwrap_or_default();
     let none = |why: String| {
-        Stop::NotAllowed(format!(
+        CliError::NotAllowed(format!(
             "no AWS credentials{of}. Name a profile with --profile or AWS_PROFILE and sign in to it (`aws sso login`, \
              `aws login`), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. What was tried: {}",
             why.trim_end_matches('.')
@@ -223,7 +227,7 @@ async fn signed_in(config: &SdkConfig, profile: Option<&str>) -> Result<(), Stop
     let provider = config.credentials_provider().ok_or_else(|| none("none are configured".to_owned()))?;
     match provider.provide_credentials().await {
         Ok(_) => Ok(()),
-        Err(error) => Err(none(with_sources(&error))),
+        Err(error) => Err(none(error_chain(&error))),
     }
 }
 
@@ -237,7 +241,7 @@ fn home_region(region: Option<&Region>) -> Region {
 }
 
 /// The stack of this name, or the one that StackSets made under this name, which has a suffix.
-async fn stack(config: &SdkConfig, home: &Region, name: &str) -> Result<Option<Stack>, Stop> {
+async fn stack(config: &SdkConfig, home: &Region, name: &str) -> Result<Option<Stack>, CliError> {
     const ACTION: &str = "cloudformation:DescribeStacks";
     let config = aws_sdk_cloudformation::config::Builder::from(config).region(home.clone()).build();
     let client = aws_sdk_cloudformation::Client::from_conf(config);
@@ -260,17 +264,17 @@ async fn stack(config: &SdkConfig, home: &Region, name: &str) -> Result<Option<S
     }
     if found.len() > 1 {
         let names: Vec<&str> = found.iter().filter_map(Stack::stack_name).collect();
-        return Err(Stop::Usage(format!("there are several stacks; say which with --stack: {}", names.join(", "))));
+        return Err(CliError::Usage(format!("there are several stacks; say which with --stack: {}", names.join(", "))));
     }
     Ok(found.pop())
 }
 
 /// The stack need not be asked.
-fn or_name_it(stop: Stop) -> Stop {
+fn or_name_it(stop: CliError) -> CliError {
     let hint = "Or give --policy-arn, and whatever else is not as by default: the stack is then not asked";
     match stop {
-        Stop::NotAllowed(message) => Stop::NotAllowed(format!("{message}. {hint}")),
-        stop => Stop::Failed(format!("{stop}. {hint}")),
+        CliError::NotAllowed(message) => CliError::NotAllowed(format!("{message}. {hint}")),
+        stop => CliError::Failed(format!("{stop}. {hint}")),
     }
 }
 
@@ -299,11 +303,11 @@ fn settings_of(stack: &Stack) -> HashMap<&'static str, String> {
     .collect()
 }
 
-async fn the_policy_named(iam: &Iam, name: &str) -> Result<Option<PolicyArn>, Stop> {
+async fn the_policy_named(iam: &Iam, name: &str) -> Result<Option<PolicyArn>, CliError> {
     let mut policies = iam.policies_named(name).await?;
     if policies.len() > 1 {
         let policies: Vec<&str> = policies.iter().map(PolicyArn::as_str).collect();
-        return Err(Stop::Usage(format!(
+        return Err(CliError::Usage(format!(
             "there are several policies named {name}; say which with --policy-arn: {}",
             policies.join(", ")
         )));

@@ -11,10 +11,10 @@ use force_mfa::outcome::{Handled, Outcome};
 use force_mfa::settings::Mode;
 use tokio::time::Instant;
 
-use crate::replay::Tally;
-use crate::screen::{Interrupt, confirm, note, one_line, print};
+use crate::error::{CliError, ExitStatus, FailedCall};
 use crate::session::{Flags, Session};
-use crate::stop::{Ending, FailedCall, Stop};
+use crate::tally::Tally;
+use crate::terminal::{Interrupt, confirm, note, one_line, print};
 
 /// For how long a message is nobody else's. It is handled well within it, and one that failed does not come again
 /// while there are others.
@@ -24,7 +24,7 @@ const TIME_LIMIT: Duration = Duration::from_mins(12);
 /// Waiting makes SQS ask all its servers: without, a queue with few messages may look empty.
 const WAIT: Duration = Duration::from_secs(3);
 
-/// What the verb takes.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// URL of the queue: an output of the stack
@@ -42,7 +42,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If the queue cannot be read, or the operator does not want it.
-pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<Ending, Stop> {
+pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
     let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
     if arguments.report {
         session.settings.mode = Mode::Report;
@@ -50,7 +50,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     let queue = Queue::new(&session, &arguments.queue);
     let writes = session.settings.mode == Mode::Enforce;
     if writes && !arguments.yes {
-        let waiting = if crate::screen::can_ask() { interrupt.unless_stopped(queue.length()).await? } else { 0 };
+        let waiting = if crate::terminal::can_ask() { interrupt.unless_stopped(queue.length()).await? } else { 0 };
         let policy = &session.settings.policy;
         let question = format!(
             "Account {}: handle about {waiting} message(s) of {}, attach {policy} where they call for it, and delete \
@@ -70,7 +70,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     }
     result?;
     note(&format!("{tally}; {} message(s) stay in the queue", kept.ids.len()));
-    Ok(tally.ending())
+    Ok(tally.exit_status())
 }
 
 /// The messages that stay.
@@ -87,10 +87,10 @@ async fn drain(
     interrupt: &Interrupt,
     kept: &mut Kept,
     tally: &mut Tally,
-) -> Result<(), Stop> {
+) -> Result<(), CliError> {
     loop {
         if interrupt.stopped() {
-            return Err(Stop::Interrupted(format!("stopped: {tally}. What is told above is done; the rest stays")));
+            return Err(CliError::Interrupted(format!("stopped: {tally}. What is told above is done; the rest stays")));
         }
         let Some(message) = queue.receive().await? else { return Ok(()) };
         let id = message.message_id.unwrap_or_default();
@@ -105,7 +105,7 @@ async fn drain(
         if writes && is_done(&done) {
             if let Err(error) = queue.delete(&receipt).await {
                 tally.fail();
-                let error = Stop::from(error);
+                let error = CliError::from(error);
                 print(&format!("{line}; FAILED to delete it: {}", one_line(&error.to_string())))?;
                 return Err(error);
             }
@@ -154,7 +154,7 @@ impl Queue {
         Self { client: Client::from_conf(config), url: url.to_owned() }
     }
 
-    async fn length(&self) -> Result<usize, Stop> {
+    async fn length(&self) -> Result<usize, CliError> {
         let attribute = QueueAttributeName::ApproximateNumberOfMessages;
         let call = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(attribute.clone());
         let answer = call.send().await.map_err(|error| FailedCall::new("sqs:GetQueueAttributes", &error))?;
@@ -162,7 +162,7 @@ impl Queue {
         Ok(length.and_then(|length| length.parse().ok()).unwrap_or_default())
     }
 
-    async fn receive(&self) -> Result<Option<Message>, Stop> {
+    async fn receive(&self) -> Result<Option<Message>, CliError> {
         let call = self.client.receive_message().queue_url(&self.url).max_number_of_messages(1);
         let call = call.wait_time_seconds(seconds(WAIT)).visibility_timeout(seconds(HIDDEN));
         let answer = call.send().await.map_err(|error| FailedCall::new("sqs:ReceiveMessage", &error))?;

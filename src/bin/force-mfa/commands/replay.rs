@@ -5,16 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use force_mfa::handler::Handler;
-use force_mfa::outcome::{Handled, Outcome};
 use force_mfa::settings::Mode;
 use tokio::time::Instant;
 
-use crate::screen::{Interrupt, confirm, note, one_line, print};
-use crate::session::{Flags, Session};
-use crate::stop::{Ending, Stop, of_payload};
-use crate::sweep::TIME_LIMIT;
+use crate::error::{CliError, ExitStatus};
+use crate::session::{Flags, Session, TIME_LIMIT};
+use crate::tally::Tally;
+use crate::terminal::{Interrupt, confirm, note, one_line, print};
 
-/// What the verb takes.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Files that hold one payload each; in a directory, all files *.json at any depth
@@ -32,7 +31,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If a path cannot be read, or the operator does not want it.
-pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<Ending, Stop> {
+pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
     // All are found before anything is done: a mistyped path must not leave half of them handled.
     let files = files(&arguments.paths)?;
     let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
@@ -52,7 +51,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     let mut tally = Tally::default();
     for (place, file) in files.iter().enumerate() {
         if interrupt.stopped() {
-            return Err(Stop::Interrupted(format!(
+            return Err(CliError::Interrupted(format!(
                 "stopped after {place} of {} payloads; what is told above is done. A payload can be replayed again",
                 files.len()
             )));
@@ -64,25 +63,25 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
                 print(&format!("{name}: {}", tally.count(&done)))?;
             }
             Err(error) => {
-                tally.failed += 1;
+                tally.fail();
                 print(&format!("{name}: FAILED: cannot be read: {error}"))?;
             }
         }
     }
     note(&tally.to_string());
-    Ok(tally.ending())
+    Ok(tally.exit_status())
 }
 
 /// The files meant by the paths, in their order, those of a directory sorted by name.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for path in paths {
-        let unreadable = |error: io::Error| Stop::Usage(format!("{}: {error}", path.display()));
+        let unreadable = |error: io::Error| CliError::Usage(format!("{}: {error}", path.display()));
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             let before = files.len();
             walk(path, &mut files).map_err(unreadable)?;
             if files.len() == before {
-                return Err(Stop::Usage(format!("{}: no file *.json below it", path.display())));
+                return Err(CliError::Usage(format!("{}: no file *.json below it", path.display())));
             }
         } else {
             files.push(path.clone());
@@ -104,60 +103,4 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// How many payloads ended how.
-#[derive(Debug, Default)]
-pub struct Tally {
-    done: usize,
-    failed: usize,
-    denied: bool,
-}
-
-impl Tally {
-    /// Counts a payload, and tells how it ended, in one line.
-    pub fn count(&mut self, handled: &Handled) -> String {
-        match &handled.result {
-            Ok(outcome) => {
-                self.done += 1;
-                told(outcome)
-            }
-            Err(failure) => {
-                self.failed += 1;
-                let stop = of_payload(failure);
-                self.denied |= matches!(stop, Stop::NotAllowed(_));
-                format!("FAILED {}: {}", failure.error_type(), one_line(&stop.to_string()))
-            }
-        }
-    }
-
-    /// Counts something that failed for another reason.
-    pub fn fail(&mut self) {
-        self.failed += 1;
-    }
-
-    /// How the run ended.
-    pub const fn ending(&self) -> Ending {
-        Ending { left: self.failed > 0, denied: self.denied }
-    }
-}
-
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} handled, {} failed", self.done, self.failed)
-    }
-}
-
-fn told(outcome: &Outcome) -> String {
-    let counts = if let Outcome::Swept(report) = outcome {
-        format!(
-            ": {} attached, {} added to group, {} would be attached, {} existing left alone",
-            report.attached, report.added_to_group, report.would_attach, report.existing
-        )
-    } else {
-        String::new()
-    };
-    let user = outcome.user().map(|user| format!(" {user}")).unwrap_or_default();
-    let reason = outcome.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    format!("{}{counts}{user}{reason}", outcome.as_str())
 }

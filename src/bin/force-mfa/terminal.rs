@@ -10,10 +10,10 @@ use console::{Style, Term};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tokio::sync::Notify;
 
-use crate::stop::{INTERRUPTED, Stop};
+use crate::error::{CliError, INTERRUPTED};
 
 /// Writes lines to stdout. A reader that has gone away (`| head`) is no failure: the work and its exit code stand.
-pub fn print(text: &str) -> Result<(), Stop> {
+pub fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -45,6 +45,16 @@ pub fn alarming(count: usize, width: usize) -> String {
     style.apply_to(text).to_string()
 }
 
+/// An age as people say it.
+pub fn age(seconds: i64) -> String {
+    match seconds {
+        ..60 => format!("{seconds} s"),
+        60..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// The columns of the terminal that stdout is; `None` in a pipe or a file.
 pub fn columns() -> Option<u16> {
     let stdout = Term::stdout();
@@ -59,8 +69,8 @@ pub fn can_ask() -> bool {
 /// Asks, and gives the answer without blanks around it; empty at the end of the input.
 ///
 /// # Errors
-/// [`Stop::Interrupted`] if Ctrl-C is the answer.
-pub async fn ask(question: &str, interrupt: &Interrupt) -> Result<String, Stop> {
+/// [`CliError::Interrupted`] if Ctrl-C is the answer.
+pub async fn ask(question: &str, interrupt: &Interrupt) -> Result<String, CliError> {
     let mut stderr = io::stderr();
     write!(stderr, "{} ", wrapped(question)).and_then(|()| stderr.flush())?;
     let (sender, answer) = tokio::sync::oneshot::channel();
@@ -76,20 +86,20 @@ pub async fn ask(question: &str, interrupt: &Interrupt) -> Result<String, Stop> 
 /// Lets the operator decide before something is written: `yes` has done so on the command line.
 ///
 /// # Errors
-/// [`Stop::Usage`] if nobody can be asked, [`Stop::Failed`] if the answer is no.
-pub async fn confirm(yes: bool, question: &str, interrupt: &Interrupt) -> Result<(), Stop> {
+/// [`CliError::Usage`] if nobody can be asked, [`CliError::Failed`] if the answer is no.
+pub async fn confirm(yes: bool, question: &str, interrupt: &Interrupt) -> Result<(), CliError> {
     if yes {
         return Ok(());
     }
     if !can_ask() {
-        return Err(Stop::Usage(
+        return Err(CliError::Usage(
             "this would write, and there is no terminal to ask on: give --yes, or --report to see what would be done"
                 .to_owned(),
         ));
     }
     match ask(&format!("{question} [y/N]"), interrupt).await?.to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Stop::Failed("not confirmed: nothing was changed".to_owned())),
+        _ => Err(CliError::Failed("not confirmed: nothing was changed".to_owned())),
     }
 }
 
@@ -145,11 +155,11 @@ impl Interrupt {
     /// Does something that changes nothing, and breaks it off at Ctrl-C.
     ///
     /// # Errors
-    /// That of `work`, or [`Stop::Interrupted`].
-    pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+    /// That of `work`, or [`CliError::Interrupted`].
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
         tokio::select! {
             result = work => result,
-            () = self.wait() => Err(Stop::Interrupted("stopped; nothing was changed".to_owned())),
+            () = self.wait() => Err(CliError::Interrupted("stopped; nothing was changed".to_owned())),
         }
     }
 

@@ -8,9 +8,9 @@ use force_mfa::iam::{Iam, IamError};
 use force_mfa::identifiers::{GroupName, PolicyArn, UserName};
 
 use crate::calls;
-use crate::screen::{Interrupt, ask, can_ask, note, one_line, print};
+use crate::error::{CliError, ExitStatus, FailedCall};
 use crate::session::{Flags, Session};
-use crate::stop::{Ending, FailedCall, Stop};
+use crate::terminal::{Interrupt, ask, can_ask, note, one_line, print};
 
 /// Users and groups named in the plan; `--dry-run` goes through them all.
 const NAMED: usize = 3;
@@ -18,7 +18,7 @@ const NAMED: usize = 3;
 const CONFLICT_PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 
-/// What the verb takes.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Say what would be done, with every name, and change nothing
@@ -36,7 +36,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// If the account cannot be read, a rule would undo it, or the operator does not want it.
-pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<Ending, Stop> {
+pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
     let Some(session) = interrupt.unless_stopped(Session::open(flags)).await? else {
         return nothing("there is neither a stack nor a policy of that name in this account");
     };
@@ -56,7 +56,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     };
     print(&plan.told())?;
     if !rules.is_empty() {
-        return Err(Stop::Failed(format!(
+        return Err(CliError::Failed(format!(
             "refused: the function would attach the policy again, for in {} its rules are enabled: {}. Delete the stack \
              first (`aws cloudformation delete-stack --stack-name {} --region {}`, or its StackSet instance), then run \
              this again",
@@ -69,7 +69,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     if arguments.dry_run {
         print(&plan.steps().join("\n"))?;
         note("Dry run: nothing was changed.");
-        return Ok(Ending::default());
+        return Ok(ExitStatus::default());
     }
     if !arguments.yes {
         agree(policy, interrupt).await?;
@@ -77,16 +77,16 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     plan.carry_out(&session.iam, interrupt).await
 }
 
-fn nothing(why: &str) -> Result<Ending, Stop> {
+fn nothing(why: &str) -> Result<ExitStatus, CliError> {
     print(&format!("Nothing to uninstall: {why}."))?;
-    Ok(Ending::default())
+    Ok(ExitStatus::default())
 }
 
 /// The credentials, the policy and what the operator says must be of one account.
-async fn check_account(session: &Session, named: Option<&str>) -> Result<(), Stop> {
+async fn check_account(session: &Session, named: Option<&str>) -> Result<(), CliError> {
     let account = session.settings.policy.account();
     if let Some(named) = named.filter(|named| *named != account) {
-        return Err(Stop::Usage(format!(
+        return Err(CliError::Usage(format!(
             "--account is {named}, but the policy is account {account}'s: nothing was done"
         )));
     }
@@ -95,16 +95,16 @@ async fn check_account(session: &Session, named: Option<&str>) -> Result<(), Sto
     let answer = answer.map_err(|error| FailedCall::new("sts:GetCallerIdentity", &error))?;
     match answer.account() {
         Some(caller) if caller == account => Ok(()),
-        caller => Err(Stop::Usage(format!(
+        caller => Err(CliError::Usage(format!(
             "the credentials are of account {}, but the policy is account {account}'s: nothing was done",
             caller.unwrap_or("unknown")
         ))),
     }
 }
 
-async fn agree(policy: &PolicyArn, interrupt: &Interrupt) -> Result<(), Stop> {
+async fn agree(policy: &PolicyArn, interrupt: &Interrupt) -> Result<(), CliError> {
     if !can_ask() {
-        return Err(Stop::Usage(
+        return Err(CliError::Usage(
             "there is no terminal to ask on: give --yes and --account NUMBER, or --dry-run to see what would be done"
                 .to_owned(),
         ));
@@ -113,12 +113,12 @@ async fn agree(policy: &PolicyArn, interrupt: &Interrupt) -> Result<(), Stop> {
     if ask(question, interrupt).await? == policy.account() {
         Ok(())
     } else {
-        Err(Stop::Failed("that is not the account's number: nothing was changed".to_owned()))
+        Err(CliError::Failed("that is not the account's number: nothing was changed".to_owned()))
     }
 }
 
 /// The rules of the stack: the policy's name begins theirs.
-async fn enabled_rules(session: &Session, policy: &PolicyArn) -> Result<Vec<String>, Stop> {
+async fn enabled_rules(session: &Session, policy: &PolicyArn) -> Result<Vec<String>, CliError> {
     let prefix = policy.as_str().rsplit('/').next().unwrap_or_default();
     let config = aws_sdk_eventbridge::config::Builder::from(&session.config).region(session.home.clone()).build();
     let client = aws_sdk_eventbridge::Client::from_conf(config);
@@ -229,46 +229,46 @@ impl Plan {
     }
 
     /// Does it in an order in which each step can be repeated, and what finds the rest goes last.
-    async fn carry_out(self, iam: &Iam, interrupt: &Interrupt) -> Result<Ending, Stop> {
-        let mut ending = Ending::default();
+    async fn carry_out(self, iam: &Iam, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
+        let mut exit = ExitStatus::default();
         let policy = &self.policy;
         let call = |user: UserName| {
             let (iam, policy) = (iam.clone(), policy.clone());
             async move { iam.detach_user_policy(&user, &policy).await }
         };
-        each(&self.users, interrupt, &mut ending, call, |user| format!("detached from user {user}")).await?;
+        each(&self.users, interrupt, &mut exit, call, |user| format!("detached from user {user}")).await?;
         let call = |group: GroupName| {
             let (iam, policy) = (iam.clone(), policy.clone());
             async move { iam.detach_group_policy(&group, &policy).await }
         };
-        each(&self.groups, interrupt, &mut ending, call, |group| format!("detached from group {group}")).await?;
+        each(&self.groups, interrupt, &mut exit, call, |group| format!("detached from group {group}")).await?;
         if let Some(OverflowGroup { name, members, .. }) = self.overflow.filter(|group| group.others.is_empty()) {
             let call = |user: UserName| {
                 let (iam, name) = (iam.clone(), name.clone());
                 async move { iam.remove_user_from_group(&user, &name).await }
             };
             let told = |user: &UserName| format!("removed user {user} from group {name}");
-            each(&members, interrupt, &mut ending, call, told).await?;
-            if !ending.left {
-                patiently(interrupt, || iam.delete_group(&name)).await?;
+            each(&members, interrupt, &mut exit, call, told).await?;
+            if !exit.incomplete {
+                retry_on_delete_conflict(interrupt, || iam.delete_group(&name)).await?;
                 print(&format!("deleted group {name}"))?;
             }
         }
-        if ending.left {
+        if exit.incomplete {
             note("The policy is kept until nobody carries it. Mend what failed, then run this again for the rest.");
-            return Ok(ending);
+            return Ok(exit);
         }
         if !self.kept_for.is_empty() {
             note(&format!("The policy is kept: {}. Detach it there, then run this again.", self.kept_for.join("; ")));
-            return Ok(Ending { left: true, ..ending });
+            return Ok(ExitStatus { incomplete: true, ..exit });
         }
         for version in &self.old_versions {
-            patiently(interrupt, || iam.delete_policy_version(policy, version)).await?;
+            retry_on_delete_conflict(interrupt, || iam.delete_policy_version(policy, version)).await?;
             print(&format!("deleted version {version} of the policy"))?;
         }
-        patiently(interrupt, || iam.delete_policy(policy)).await?;
+        retry_on_delete_conflict(interrupt, || iam.delete_policy(policy)).await?;
         print(&format!("deleted policy {policy}"))?;
-        Ok(ending)
+        Ok(exit)
     }
 }
 
@@ -285,10 +285,10 @@ fn line<T: std::fmt::Display>(what: &str, all: &[T]) -> String {
 async fn each<T, F>(
     all: &[T],
     interrupt: &Interrupt,
-    ending: &mut Ending,
+    exit: &mut ExitStatus,
     call: impl Fn(T) -> F,
     told: impl Fn(&T) -> String,
-) -> Result<(), Stop>
+) -> Result<(), CliError>
 where
     T: Clone + std::fmt::Display + Send + 'static,
     F: Future<Output = Result<(), IamError>> + Send + 'static,
@@ -302,9 +302,9 @@ where
             }
         }
         Err(error) => {
-            ending.left = true;
-            let stop = Stop::from(error);
-            ending.denied |= matches!(stop, Stop::NotAllowed(_));
+            exit.incomplete = true;
+            let stop = CliError::from(error);
+            exit.denied |= matches!(stop, CliError::NotAllowed(_));
             note(&format!("FAILED {item}: {}", one_line(&stop.to_string())));
         }
     })
@@ -313,15 +313,17 @@ where
     printed
 }
 
-fn go_on(interrupt: &Interrupt) -> Result<(), Stop> {
+fn go_on(interrupt: &Interrupt) -> Result<(), CliError> {
     if interrupt.stopped() {
-        return Err(Stop::Interrupted("stopped; what is told above is done. Run this again for the rest".to_owned()));
+        return Err(CliError::Interrupted(
+            "stopped; what is told above is done. Run this again for the rest".to_owned(),
+        ));
     }
     Ok(())
 }
 
 /// Deletes something that IAM may hold for in use for a moment longer.
-async fn patiently<F>(interrupt: &Interrupt, delete: impl Fn() -> F) -> Result<(), Stop>
+async fn retry_on_delete_conflict<F>(interrupt: &Interrupt, delete: impl Fn() -> F) -> Result<(), CliError>
 where
     F: Future<Output = Result<(), IamError>>,
 {

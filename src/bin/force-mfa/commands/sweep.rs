@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use clap::ValueEnum;
 use force_mfa::enforce::Enforcer;
@@ -12,15 +11,11 @@ use force_mfa::settings::Mode;
 use force_mfa::sweep::{SweepError, SweepReport, sweep};
 use tokio::time::Instant;
 
-use crate::screen::{Interrupt, advance, alarming, can_ask, confirm, note, one_line, print, spinner};
-use crate::session::{Flags, Session};
-use crate::status::age;
-use crate::stop::{Ending, Stop, of_user};
+use crate::error::{CliError, ExitStatus, user_error};
+use crate::session::{Flags, Session, TIME_LIMIT};
+use crate::terminal::{Interrupt, advance, age, alarming, can_ask, confirm, note, one_line, print, spinner};
 
-/// The most that reading an account, or a sweep, may take: there is no Lambda here to set an end.
-pub const TIME_LIMIT: Duration = Duration::from_mins(30);
-
-/// What the verb takes.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Say what would be done, and write nothing
@@ -48,7 +43,7 @@ enum Format {
 ///
 /// # Errors
 /// If the account cannot be read, or the operator does not want it.
-pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<Ending, Stop> {
+pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
     let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
     if arguments.report {
         session.settings.mode = Mode::Report;
@@ -59,19 +54,19 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
             // What there is to agree to: the same sweep without the writing.
             let mut only_looking = enforcer.clone();
             only_looking.settings.mode = Mode::Report;
-            let report = watched(&only_looking, "Looking who is uncovered", interrupt).await?;
-            note(&would(&enforcer, &report));
+            let report = sweep_with_progress(&only_looking, "Looking who is uncovered", interrupt).await?;
+            note(&preview_message(&enforcer, &report));
             if report.would_attach == 0 && report.failures == 0 {
                 return told(&enforcer, report, arguments.format);
             }
         }
         confirm(false, "Attach the policy?", interrupt).await?;
     }
-    let report = watched(&enforcer, "Reading the account", interrupt).await?;
+    let report = sweep_with_progress(&enforcer, "Reading the account", interrupt).await?;
     told(&enforcer, report, arguments.format)
 }
 
-fn would(enforcer: &Enforcer, report: &SweepReport) -> String {
+fn preview_message(enforcer: &Enforcer, report: &SweepReport) -> String {
     let policy = &enforcer.settings.policy;
     let existing = match report.existing {
         0 => String::new(),
@@ -86,7 +81,11 @@ fn would(enforcer: &Enforcer, report: &SweepReport) -> String {
 }
 
 /// One sweep, with a bar, that Ctrl-C ends.
-async fn watched(enforcer: &Enforcer, what: &'static str, interrupt: &Interrupt) -> Result<SweepReport, Stop> {
+async fn sweep_with_progress(
+    enforcer: &Enforcer,
+    what: &'static str,
+    interrupt: &Interrupt,
+) -> Result<SweepReport, CliError> {
     let bar = spinner(what);
     let reached = Cell::new((0, 0));
     let progress = |done, all| {
@@ -97,7 +96,7 @@ async fn watched(enforcer: &Enforcer, what: &'static str, interrupt: &Interrupt)
         result = sweep(enforcer, Instant::now() + TIME_LIMIT, progress) => result,
         () = interrupt.wait() => {
             bar.finish_and_clear();
-            return Err(Stop::Interrupted(match (enforcer.settings.mode, reached.get()) {
+            return Err(CliError::Interrupted(match (enforcer.settings.mode, reached.get()) {
                 (Mode::Report, _) => "stopped; nothing was changed".to_owned(),
                 // Whether the first users are under way is not told.
                 (Mode::Enforce, (0, _)) => {
@@ -120,20 +119,20 @@ async fn watched(enforcer: &Enforcer, what: &'static str, interrupt: &Interrupt)
     }
 }
 
-fn told(enforcer: &Enforcer, report: SweepReport, format: Format) -> Result<Ending, Stop> {
+fn told(enforcer: &Enforcer, report: SweepReport, format: Format) -> Result<ExitStatus, CliError> {
     let denied = report.failed.iter().any(|failed| failed.error == "access_denied");
-    let left = !report.complete || report.would_attach + report.existing + report.failures > 0;
+    let incomplete = !report.complete || report.would_attach + report.existing + report.failures > 0;
     match format {
         Format::Table => print(&table(enforcer, &report))?,
         Format::Json => {
             for failed in &report.failed {
-                note(&format!("failed: {}", one_line(&of_user(&failed.cause).to_string())));
+                note(&format!("failed: {}", one_line(&user_error(&failed.cause).to_string())));
             }
             let handled = Handled::now(Facts::default(), Ok(Outcome::Swept(Box::new(report))));
             print(&handled.reply().unwrap_or_default().to_string())?;
         }
     }
-    Ok(Ending { left, denied })
+    Ok(ExitStatus { incomplete, denied })
 }
 
 fn table(enforcer: &Enforcer, report: &SweepReport) -> String {
@@ -169,7 +168,7 @@ fn table(enforcer: &Enforcer, report: &SweepReport) -> String {
         text.push('\n');
     }
     for failed in &report.failed {
-        let _ = write!(text, "\n{}: {}", failed.error, one_line(&of_user(&failed.cause).to_string()));
+        let _ = write!(text, "\n{}: {}", failed.error, one_line(&user_error(&failed.cause).to_string()));
     }
     if report.failures > report.failed.len() {
         let _ = write!(text, "\nand {} more", report.failures - report.failed.len());

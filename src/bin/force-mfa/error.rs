@@ -1,4 +1,4 @@
-//! Why the command ends without having done what it was asked, and what to do: a message and an exit code.
+//! Why a command ends without doing its work, and what to do about it: a message and an exit code.
 
 use std::io;
 use std::process::ExitCode;
@@ -19,9 +19,9 @@ pub const NOT_ALLOWED: u8 = 3;
 /// Exit code after Ctrl-C, as a shell gives it.
 pub const INTERRUPTED: u8 = 130;
 
-/// An end before the end.
+/// The reason that a command ends early.
 #[derive(Debug, thiserror::Error)]
-pub enum Stop {
+pub enum CliError {
     /// The command line or the settings cannot be used.
     #[error("{0}")]
     Usage(String),
@@ -39,7 +39,7 @@ pub enum Stop {
     Output(#[from] io::Error),
 }
 
-impl Stop {
+impl CliError {
     /// The exit code.
     pub const fn code(&self) -> u8 {
         match self {
@@ -51,21 +51,21 @@ impl Stop {
     }
 }
 
-/// How well a run ended that did come to its end.
+/// How a run ended that was not broken off.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ending {
+pub struct ExitStatus {
     /// Someone is uncovered, or something failed.
-    pub left: bool,
+    pub incomplete: bool,
     /// A call was denied.
     pub denied: bool,
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending { denied: true, .. } => NOT_ALLOWED.into(),
-            Ending { left: true, .. } => SOMETHING_LEFT.into(),
-            Ending { .. } => Self::SUCCESS,
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        match status {
+            ExitStatus { denied: true, .. } => NOT_ALLOWED.into(),
+            ExitStatus { incomplete: true, .. } => SOMETHING_LEFT.into(),
+            ExitStatus { .. } => Self::SUCCESS,
         }
     }
 }
@@ -91,7 +91,7 @@ impl FailedCall {
         let answer = match (&code, error.message()) {
             (Some(code), Some(message)) => format!("AWS answered {code}: {message}"),
             (Some(code), None) => format!("AWS answered {code}"),
-            (None, _) => format!("no usable answer ({})", with_sources(error)),
+            (None, _) => format!("no usable answer ({})", error_chain(error)),
         };
         Self { action: action.to_owned(), code, answer }
     }
@@ -133,7 +133,7 @@ impl FailedCall {
             }
             _ if self.is_denied() && self.code().is_some_and(|code| code.contains("Denied")) => format!(
                 "Allow {} to the identity that you are signed in as, and see whether a permissions boundary or an SCP \
-                 denies it; docs/command.md has the policy for each verb",
+                 denies it; docs/command.md has the policy for each command",
                 self.action
             ),
             _ if self.is_denied() => {
@@ -144,7 +144,7 @@ impl FailedCall {
             Some(code) if code.contains("Throttl") || code.contains("TooManyRequests") => {
                 "AWS gets too many calls: run the command again in a minute".to_owned()
             }
-            Some(_) => "Mend what AWS says, then run the command again".to_owned(),
+            Some(_) => "Fix the cause in the AWS error above, then run the command again".to_owned(),
             None => "Look at the network, the proxy and --endpoint-url, then run the command again".to_owned(),
         }
     }
@@ -158,20 +158,20 @@ impl From<&IamError> for FailedCall {
     }
 }
 
-impl From<FailedCall> for Stop {
+impl From<FailedCall> for CliError {
     fn from(call: FailedCall) -> Self {
         let message = format!("{}: {}. {}", call.action, call.answer.trim_end_matches('.'), call.advice());
         if call.is_denied() { Self::NotAllowed(message) } else { Self::Failed(message) }
     }
 }
 
-impl From<IamError> for Stop {
+impl From<IamError> for CliError {
     fn from(error: IamError) -> Self {
         FailedCall::from(&error).into()
     }
 }
 
-impl From<SweepError> for Stop {
+impl From<SweepError> for CliError {
     fn from(error: SweepError) -> Self {
         match error {
             SweepError::Unreadable { error } => error.into(),
@@ -190,38 +190,38 @@ impl From<SweepError> for Stop {
 }
 
 /// A payload's failure for the one who replays it: there is no Lambda here to try again.
-pub fn of_payload(failure: &Failure) -> Stop {
+pub fn payload_error(failure: &Failure) -> CliError {
     match failure {
-        Failure::Enforce(error) => of_user(error),
+        Failure::Enforce(error) => user_error(error),
         Failure::Sweep(SweepError::Unreadable { error }) => FailedCall::from(error).into(),
-        Failure::Payload(PayloadError::Unrecognised(what)) => Stop::Failed(format!(
+        Failure::Payload(PayloadError::Unrecognised(what)) => CliError::Failed(format!(
             "this is {what}; a payload is an EventBridge event, a Lambda OnFailure message, or {{\"sweep\": {{}}}}"
         )),
-        Failure::Payload(PayloadError::Malformed(_)) | Failure::Sweep(_) => Stop::Failed(failure.to_string()),
+        Failure::Payload(PayloadError::Malformed(_)) | Failure::Sweep(_) => CliError::Failed(failure.to_string()),
     }
 }
 
 /// A user's failure, for the same.
-pub fn of_user(error: &EnforceError) -> Stop {
+pub fn user_error(error: &EnforceError) -> CliError {
     match error {
-        EnforceError::Iam { user, error } => match Stop::from(FailedCall::from(error)) {
-            Stop::NotAllowed(message) => Stop::NotAllowed(format!("user {user}: {message}")),
-            stop => Stop::Failed(format!("user {user}: {stop}")),
+        EnforceError::Iam { user, error } => match CliError::from(FailedCall::from(error)) {
+            CliError::NotAllowed(message) => CliError::NotAllowed(format!("user {user}: {message}")),
+            stop => CliError::Failed(format!("user {user}: {stop}")),
         },
-        EnforceError::UserNotVisible { user, call } => Stop::Failed(format!(
+        EnforceError::UserNotVisible { user, call } => CliError::Failed(format!(
             "user {user}: IAM does not show the user ({call} answered NoSuchEntity), and the event may be younger than \
              two minutes. Try again then; if this stays, see in CloudTrail whether the user was deleted"
         )),
-        EnforceError::OutOfTime { user } => Stop::Failed(format!(
+        EnforceError::OutOfTime { user } => CliError::Failed(format!(
             "user {user}: IAM did not answer all calls within {} s. Run the command again",
             TIME_LIMIT.as_secs()
         )),
-        EnforceError::PolicyMissing { .. } | EnforceError::QuotaExhausted { .. } => Stop::Failed(error.to_string()),
+        EnforceError::PolicyMissing { .. } | EnforceError::QuotaExhausted { .. } => CliError::Failed(error.to_string()),
     }
 }
 
 /// An error with what is behind it, each thing said once.
-pub fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut told: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
