@@ -42,7 +42,7 @@ fn event(criterion: &mut Criterion) {
         bencher.iter(|| {
             let done = runtime.block_on(handler.handle(black_box(payload.as_bytes()), until));
             assert!(matches!(done.result, Ok(Outcome::WouldAttach { .. })));
-            (done.reply(), done.metrics("INFO"))
+            (done.reply(), done.metrics("force-mfa", "INFO"))
         });
     });
 }

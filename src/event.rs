@@ -27,11 +27,11 @@ pub struct Event {
 pub struct Facts {
     /// CloudTrail's `eventID`, else the EventBridge id.
     pub event_id: Option<String>,
-    /// CloudTrail's `eventName`: the IAM call.
+    /// CloudTrail's `eventName`, the IAM call; of an event that is not CloudTrail's, its `detail-type`.
     pub event_name: Option<String>,
     /// Who made the IAM call.
     pub caller_arn: Option<String>,
-    /// When the IAM call was made. Missing if the event does not say so in a form that can be read.
+    /// When the IAM call was made, or another event was sent. Missing if the event does not say so in a form that can be read.
     pub time: Option<DateTime<Utc>>,
 }
 
@@ -134,6 +134,9 @@ struct CloudTrailRecord {
     error_message: Value,
     request_parameters: Value,
     response_elements: Value,
+    /// Of a CloudFormation event.
+    #[serde(rename = "status-details")]
+    status_details: Value,
 }
 
 /// Reads a payload: an EventBridge event, an OnFailure message around one, or a call for a sweep.
@@ -197,30 +200,71 @@ fn event_bridge(
     envelope.retain(|key, _| ["source", "detail-type", "detail", "account"].contains(&key.as_str()));
     let event: EventBridgeEvent<CloudTrailRecord> = serde_json::from_value(Value::Object(envelope))
         .map_err(|error| Malformed(format!("it is no EventBridge event ({})", excerpt(&error.to_string()))))?;
-    let record = event.detail;
+    let record = &event.detail;
 
     facts.event_id = text(&record.event_id).or_else(|| text(&envelope_id)).map(excerpt);
-    facts.event_name = text(&record.event_name).map(excerpt);
+    facts.event_name = text(&record.event_name).or(Some(&event.detail_type)).map(excerpt);
     facts.caller_arn = text(&record.user_identity["arn"]).map(excerpt);
     facts.time = time(&record.event_time).or_else(|| time(&envelope_time));
 
-    if event.source != "aws.iam" || named(&record, "eventSource", &record.event_source)? != Some("iam.amazonaws.com") {
-        return Ok(Trigger::Ignore(IgnoreReason::OtherService));
+    match (event.source.as_str(), event.detail_type.as_str()) {
+        ("aws.events", "Scheduled Event") => unless_another_accounts(&event, settings, || Ok(sweep_in(Mode::Enforce))),
+        ("aws.cloudformation", "CloudFormation Stack Status Change") => {
+            unless_another_accounts(&event, settings, || stack_status_change(&event.detail))
+        }
+        _ => cloud_trail(&event, settings),
     }
-    let recipient = named(&record, "recipientAccountId", &record.recipient_account_id)?;
+}
+
+fn unless_another_accounts(
+    event: &EventBridgeEvent<CloudTrailRecord>,
+    settings: &Settings,
+    trigger: impl FnOnce() -> Result<Trigger, PayloadError>,
+) -> Result<Trigger, PayloadError> {
+    let record = &event.detail;
+    let recipient = named(record, "recipientAccountId", &record.recipient_account_id)?;
     if event.account.as_deref().or(recipient).is_some_and(|account| account != settings.policy.account()) {
         return Ok(Trigger::Ignore(IgnoreReason::OtherAccount));
     }
-    let Some(change) = change(&record)? else {
+    trigger()
+}
+
+/// The stack is deployed or changed. The rule sees to it that it is our stack.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/events-stack.html>
+fn stack_status_change(detail: &CloudTrailRecord) -> Result<Trigger, PayloadError> {
+    const STATUS: &str = "status-details.status";
+    match within(detail, STATUS, &detail.status_details)? {
+        Some("CREATE_COMPLETE") => Ok(sweep_in(Mode::Enforce)),
+        // A parameter that was set by mistake can be corrected before the next scheduled sweep acts on it.
+        Some("UPDATE_COMPLETE" | "UPDATE_ROLLBACK_COMPLETE") => Ok(sweep_in(Mode::Report)),
+        Some(_) => Ok(Trigger::Ignore(IgnoreReason::OtherEvent)),
+        None => Err(Malformed(format!("a CloudFormation Stack Status Change has no {STATUS}"))),
+    }
+}
+
+const fn sweep_in(mode: Mode) -> Trigger {
+    Trigger::Sweep { mode }
+}
+
+fn cloud_trail(event: &EventBridgeEvent<CloudTrailRecord>, settings: &Settings) -> Result<Trigger, PayloadError> {
+    let record = &event.detail;
+    if event.source != "aws.iam" || named(record, "eventSource", &record.event_source)? != Some("iam.amazonaws.com") {
+        return Ok(Trigger::Ignore(IgnoreReason::OtherService));
+    }
+    unless_another_accounts(event, settings, || iam_call(record, settings))
+}
+
+fn iam_call(record: &CloudTrailRecord, settings: &Settings) -> Result<Trigger, PayloadError> {
+    let Some(change) = change(record)? else {
         return Ok(Trigger::Ignore(IgnoreReason::OtherEvent));
     };
     if !record.error_code.is_null() || !record.error_message.is_null() {
         return Ok(Trigger::Ignore(IgnoreReason::FailedCall));
     }
-    if change == Change::PolicyRemoved && !concerns_us(&record, settings)? {
+    if change == Change::PolicyRemoved && !concerns_us(record, settings)? {
         return Ok(Trigger::Ignore(IgnoreReason::OtherEvent));
     }
-    Ok(match user(&record, change)? {
+    Ok(match user(record, change)? {
         Some(user) => Trigger::User { user, change },
         None => Trigger::Ignore(IgnoreReason::NoUserName),
     })

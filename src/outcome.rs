@@ -215,13 +215,15 @@ impl Handled {
 
     /// The metrics as one line of the embedded metric format; `None` if there is nothing to count.
     ///
+    /// The dimension is the `function`'s name, so that two installations in one account do not set off each other's alarms.
+    ///
     /// The line says that it is of `level`, the lowest that Lambda lets through: a line without a level and a time would
     /// be taken for INFO, and a function that logs errors only would lose its metrics.
     /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html>
     ///
     /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
     #[must_use]
-    pub fn metrics(&self, level: &str) -> Option<Value> {
+    pub fn metrics(&self, function: &str, level: &str) -> Option<Value> {
         let mut metrics: Vec<(&str, &str, Value)> = Vec::new();
         match &self.result {
             Ok(outcome @ (Outcome::Attached { .. } | Outcome::AddedToGroup { .. })) => {
@@ -246,9 +248,12 @@ impl Handled {
         let mut line = json!({
             "level": level,
             "timestamp": self.at.to_rfc3339_opts(SecondsFormat::Millis, true),
+            "FunctionName": function,
             "_aws": {
                 "Timestamp": self.at.timestamp_millis(),
-                "CloudWatchMetrics": [{ "Namespace": "ForceMfa", "Dimensions": [[]], "Metrics": definitions }],
+                "CloudWatchMetrics": [{
+                    "Namespace": "ForceMfa", "Dimensions": [["FunctionName"]], "Metrics": definitions,
+                }],
             }
         });
         for (name, _, value) in metrics {

@@ -82,6 +82,15 @@ async fn a_rules_dead_letter_is_the_event_and_is_redriven_as_it_is() {
     assert_eq!(invoke(&environment(&account, 0).await, &dead_letter).await.summary(), "attached");
 }
 
+/// The rule has no constant input, since its dead letter would not have it.
+#[tokio::test(start_paused = true)]
+async fn a_schedules_dead_letter_is_redriven_as_a_sweep() {
+    let account = FakeIam::default().with_console_user("alice");
+    let scheduled: Value = serde_json::from_str(include_str!("../events/swept/a_scheduled_event.json")).unwrap();
+    assert_eq!(invoke(&environment(&account, 0).await, &scheduled).await.summary(), "swept");
+    assert!(account.is_covered("alice"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_function_that_may_not_run_leaves_its_events_for_the_redrive() {
     let account = FakeIam::default().with_console_user("alice");
@@ -98,7 +107,7 @@ async fn an_event_that_is_lost_altogether_is_found_by_the_next_sweep() {
     let account = FakeIam::default().with_console_user("alice");
     let done = invoke(&environment(&account, 0).await, &json!({ "sweep": {} })).await;
     assert!(account.is_covered("alice"));
-    assert_eq!(done.handled.metrics("INFO").unwrap()["Uncovered"], 1, "which is an alarm");
+    assert_eq!(done.handled.metrics("force-mfa", "INFO").unwrap()["Uncovered"], 1, "which is an alarm");
 }
 
 /// What goes wrong between the function and IAM, the error that comes of it, and that nobody is lost.

@@ -230,6 +230,52 @@ async fn an_on_failure_message_is_handled_as_its_event() {
     assert_eq!(run(&alice(), &[], &wrapped(json!("text"))).await.0, "error unrecognised_payload");
 }
 
+/// Source, detail-type and status → what comes of it, and whether the sweep writes.
+#[tokio::test(start_paused = true)]
+async fn a_schedule_and_a_deployment_lead_to_a_sweep() {
+    const STACK: (&str, &str) = ("aws.cloudformation", "CloudFormation Stack Status Change");
+    let status = |status: &str| json!({ "stack-id": "arn", "status-details": { "status": status } });
+    let rows = [
+        (("aws.events", "Scheduled Event"), json!({}), "swept", true),
+        (STACK, status("CREATE_COMPLETE"), "swept", true),
+        (STACK, status("UPDATE_COMPLETE"), "swept", false),
+        (STACK, status("UPDATE_ROLLBACK_COMPLETE"), "swept", false),
+        (STACK, status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"), "ignored other_event", false),
+        (STACK, status("CREATE_FAILED"), "ignored other_event", false),
+        (STACK, json!({}), "error malformed_event", false),
+        (STACK, json!({ "status-details": {} }), "error malformed_event", false),
+        (STACK, json!({ "status-details": "CREATE_COMPLETE" }), "error malformed_event", false),
+        (STACK, json!({ "status-details": { "status": ["CREATE_COMPLETE"] } }), "error malformed_event", false),
+        // Each by its own source alone.
+        (("aws.iam", "Scheduled Event"), json!({}), "ignored other_service", false),
+        (
+            ("aws.events", "CloudFormation Stack Status Change"),
+            status("CREATE_COMPLETE"),
+            "ignored other_service",
+            false,
+        ),
+    ];
+    for ((source, kind), detail, outcome, writes) in rows {
+        let mut payload = json!({
+            "version": "0", "id": "1", "source": source, "detail-type": kind, "account": "123456789012",
+            "time": "2026-11-25T06:00:00Z", "region": "us-east-1", "resources": [], "detail": detail
+        });
+        let account = alice();
+        let done = feed(&account, &settings(&[]), &payload).await;
+        assert_eq!(done.summary(), outcome, "{payload}");
+        assert_eq!(account.is_covered("alice"), writes, "{payload}");
+        assert_eq!(account.calls().is_empty(), outcome != "swept", "{payload}");
+        if outcome == "swept" {
+            assert_eq!(
+                (&done.reply["mode"], &done.reply["event_id"]),
+                (&json!(if writes { "enforce" } else { "report" }), &json!("1"))
+            );
+            payload["account"] = json!("000123456789");
+            assert_eq!(run(&alice(), &[], &payload).await, ("ignored other_account".into(), vec![]), "{payload}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn report_mode_writes_nothing() {
     for name in ["CreateLoginProfile", "CreateUser"] {

@@ -49,7 +49,8 @@ async fn an_event_is_answered_logged_and_counted() {
     assert!((90.0..120.0).contains(&metrics["EnforcementDelay"].as_f64().unwrap()));
     let directive = &metrics["_aws"]["CloudWatchMetrics"][0];
     assert_eq!(directive["Namespace"], "ForceMfa");
-    assert_eq!(directive["Dimensions"], json!([[]]));
+    assert_eq!(directive["Dimensions"], json!([["FunctionName"]]));
+    assert_eq!(metrics["FunctionName"], "force-mfa");
     assert_eq!(
         directive["Metrics"],
         json!([{ "Name": "Attached", "Unit": "Count" }, { "Name": "EnforcementDelay", "Unit": "Seconds" }])

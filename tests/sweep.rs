@@ -94,7 +94,7 @@ async fn a_sweep_covers_whom_an_event_should_have_and_counts_everybody() {
     let mut writes = account.writes();
     writes.sort();
     assert_eq!(writes, ["AddUserToGroup full", "AttachUserPolicy full", "AttachUserPolicy lost"]);
-    let metrics = done.handled.metrics("INFO").unwrap();
+    let metrics = done.handled.metrics("force-mfa", "INFO").unwrap();
     for (name, count) in
         [("Uncovered", 2), ("ExistingUncovered", 1), ("ConsoleUsers", 8), ("ConsoleUsersWithoutMfa", 7)]
     {
@@ -110,7 +110,7 @@ async fn a_second_sweep_finds_nothing_to_do() {
     let done = sweep(&account, &EXEMPTIONS).await;
     assert_eq!(account.writes(), writes);
     assert_eq!(done.reply["covered"], 4);
-    assert_eq!(done.handled.metrics("INFO").unwrap()["Uncovered"], 0);
+    assert_eq!(done.handled.metrics("force-mfa", "INFO").unwrap()["Uncovered"], 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +162,7 @@ async fn existing_users_are_those_whose_login_profile_is_older_than_the_policy()
     let enforced = account();
     let done = sweep(&enforced, &ENFORCE_EXISTING).await;
     assert_eq!((done.reply["existing"].as_u64(), done.reply["attached"].as_u64()), (Some(0), Some(3)));
-    assert_eq!(done.handled.metrics("INFO").unwrap()["Uncovered"], 1, "existing users are no lost events");
+    assert_eq!(done.handled.metrics("force-mfa", "INFO").unwrap()["Uncovered"], 1, "existing users are no lost events");
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +262,7 @@ async fn a_list_that_fails_or_breaks_off_ends_the_sweep_without_a_write() {
             assert_eq!(done.error_type, error_type, "{action}: {}", done.message);
             assert!(done.message.contains(action), "{}", done.message);
             assert_eq!(account.writes(), Vec::<String>::new(), "{action}");
-            assert_eq!(done.handled.metrics("INFO").unwrap()["Failed"], 1);
+            assert_eq!(done.handled.metrics("force-mfa", "INFO").unwrap()["Failed"], 1);
         }
     }
 }
@@ -360,7 +360,7 @@ async fn one_users_failure_stops_nobody_else_and_fails_the_invocation() {
         done.message
     );
     assert!((0..150).all(|n| account.is_covered(&format!("user-{n:03}"))));
-    let metrics = done.handled.metrics("INFO").unwrap();
+    let metrics = done.handled.metrics("force-mfa", "INFO").unwrap();
     assert_eq!(
         (metrics["Attached"].as_u64(), metrics["Failed"].as_u64(), metrics["Uncovered"].as_u64()),
         (Some(150), Some(150), Some(300))

@@ -9,7 +9,7 @@ use force_mfa::iam::Iam;
 use force_mfa::settings::Settings;
 use lambda_runtime::tower::layer::layer_fn;
 use lambda_runtime::tower::util::MapRequest;
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
+use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
@@ -54,7 +54,7 @@ async fn run(settings: Settings) -> Result<(), Error> {
     let taken = Arc::clone(&payload);
     let service = service_fn(move |event: LambdaEvent<()>| {
         let payload = std::mem::take(&mut *taken.lock().unwrap_or_else(PoisonError::into_inner));
-        answer(Arc::clone(&handler), payload, event.context.deadline)
+        answer(Arc::clone(&handler), payload, event.context)
     });
     let keep = move |mut invocation: LambdaInvocation| {
         *payload.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -64,14 +64,15 @@ async fn run(settings: Settings) -> Result<(), Error> {
     Runtime::new(service).layer(layer_fn(|inner| MapRequest::new(inner, keep.clone()))).run().await
 }
 
-async fn answer(handler: Arc<Handler>, payload: impl AsRef<[u8]>, deadline: u64) -> Result<Value, Diagnostic> {
-    let deadline = Duration::from_millis(deadline);
+async fn answer(handler: Arc<Handler>, payload: impl AsRef<[u8]>, context: Context) -> Result<Value, Diagnostic> {
+    let deadline = Duration::from_millis(context.deadline);
     let left = deadline.checked_sub(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
     let left = left.filter(|left| *left <= LONGEST_TIMEOUT).unwrap_or(WITHOUT_DEADLINE);
     let done = handler.handle(payload.as_ref(), Instant::now() + left.saturating_sub(MARGIN)).await;
     done.log();
     // In one piece: standard output looks for the end of a line in every piece that it is given.
-    if let Some(Ok(line)) = done.metrics(&log_level()).map(|metrics| serde_json::to_string(&metrics)) {
+    let metrics = done.metrics(&context.env_config.function_name, &log_level());
+    if let Some(Ok(line)) = metrics.map(|metrics| serde_json::to_string(&metrics)) {
         println!("{line}");
     }
     let reply = done.reply();

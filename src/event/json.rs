@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 
 /// What a record is asked for, at whatever depth.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 19] = [
     "arn",
     "errorCode",
     "errorMessage",
@@ -23,6 +23,8 @@ const FIELDS: [&str; 17] = [
     "recipientAccountId",
     "requestParameters",
     "responseElements",
+    "status",
+    "status-details",
     "type",
     "user",
     "userIdentity",

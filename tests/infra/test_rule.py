@@ -19,6 +19,8 @@ NEVER_SENT = {
     # An event's detail is an object.
     "malformed_event/a_detail_that_is_a_list",
     "malformed_event/a_detail_that_is_text",
+    # A change of a stack has a status.
+    "malformed_event/a_stack_status_change_without_a_status",
 }
 # The rule lets these through, since it takes more than the rule to see that there is nothing to do.
 IGNORED_BY_THE_FUNCTION = {

@@ -112,7 +112,9 @@ def test_a_sweep_runs_every_six_hours():
     rule = stack().resource("SweepRule")
 
     assert rule["ScheduleExpression"] == "rate(6 hours)"
-    assert json.loads(rule["Targets"][0]["Input"]) == {"sweep": {}}
+    # A dead letter is the event that the rule had, whatever it would have sent in its place: a constant input would be
+    # lost with it.
+    assert not {"Input", "InputPath", "InputTransformer"} & set(rule["Targets"][0])
 
 
 def test_an_event_gets_two_more_tries_and_then_the_failure_queue():
@@ -198,7 +200,7 @@ def test_there_is_an_alarm_for_each_way_to_fail():
         alarm = stack().resource(name)
         found[name] = (alarm["Namespace"], alarm["MetricName"], alarm["TreatMissingData"])
         if alarm["Namespace"] == "ForceMfa":
-            assert "Dimensions" not in alarm
+            assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": "<Function>"}]
     assert found == ALARMS
 
 
@@ -233,7 +235,11 @@ def test_the_dashboard_is_off_unless_wanted_and_is_json():
     assert not stack().exists("DashboardOfTheAccount")
     wanted = stack(Dashboard="yes")
     assert wanted.exists("DashboardOfTheAccount")
-    assert json.loads(wanted.resource("DashboardOfTheAccount")["DashboardBody"])["widgets"]
+    widgets = json.loads(wanted.resource("DashboardOfTheAccount")["DashboardBody"])["widgets"]
+    ours = [metric for widget in widgets for metric in widget["properties"]["metrics"] if metric[0] == "ForceMfa"]
+    assert len(ours) >= 8
+    # Without the dimension that the function sends, a metric of the dashboard has no data.
+    assert {tuple(metric[2:]) for metric in ours} == {("FunctionName", "<Function>")}
 
 
 @pytest.mark.parametrize("name", ["template.yaml", "organization.yaml"])
