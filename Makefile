@@ -56,6 +56,10 @@ advisories: $(VENV)/.stamp | need-cargo ## Known vulnerabilities of the dependen
 check-readme: $(VENV)/.stamp ## Links, commands and file names in the Markdown files
 	$(VENV)/bin/python tests/check_readme.py
 
+cdk: ## The CDK construct: synthesized without a network and compared with the template
+	@npm ci --ignore-scripts --silent --no-audit --no-fund --prefix infra/cdk
+	@npm run --silent --prefix infra/cdk check
+
 picture: docs/flow.svg ## Render the README's picture
 
 docs/flow.svg: docs/flow.dot docs/package-lock.json
@@ -70,7 +74,7 @@ lock: | need-python ## Renew the Python locks from their .in files, for every pl
 	done
 
 clean: ## Remove build output and the virtual environments
-	rm -rf target dist $(VENV) $(CHECK_VENV) .venv-bench .tools .pytest_cache .ruff_cache
+	rm -rf target dist $(VENV) $(CHECK_VENV) .venv-bench .tools .pytest_cache .ruff_cache infra/cdk/dist infra/cdk/node_modules
 
 $(VENV)/.stamp: tests/requirements.txt | need-python
 	$(call make-venv,$(VENV),$<)
@@ -86,8 +90,8 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme picture lock clean need-python need-cargo
+.PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme picture cdk lock clean need-python need-cargo
 
 # Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
 -include infra/infra.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk
-check: validate budget
+check: validate budget cdk
