@@ -36,6 +36,9 @@ test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q tests/infra
 
+quick: fmt-check lint ## What to run all day: format, clippy, unit and policy tests
+	$(CARGO) test --locked --all-features --lib --bins --test policy
+
 check: fmt-check lint deny check-readme ## Everything that reads the code without running it
 
 fmt: | need-cargo ## Format the Rust code
@@ -55,6 +58,12 @@ advisories: $(VENV)/.stamp | need-cargo ## Known vulnerabilities of the dependen
 
 check-readme: $(VENV)/.stamp ## Links, commands and file names in the Markdown files
 	$(VENV)/bin/python tests/check_readme.py
+
+check-workflows: $(CHECK_VENV)/.stamp ## The GitHub workflows and forms against their schemas
+	$(CHECK_VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(CHECK_VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms \
+	  .github/ISSUE_TEMPLATE/problem.yml .github/ISSUE_TEMPLATE/idea.yml
+	$(CHECK_VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 cdk: ## The CDK construct: synthesized without a network and compared with the template
 	@npm ci --ignore-scripts --silent --no-audit --no-fund --prefix infra/cdk
@@ -90,8 +99,8 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup demo test check fmt fmt-check lint deny advisories check-readme picture cdk lock clean need-python need-cargo
+.PHONY: help setup demo test quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
 
 # Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
 -include infra/infra.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk
-check: validate budget cdk
+check: validate budget cdk check-workflows
