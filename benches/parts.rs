@@ -34,7 +34,8 @@ criterion_main!(benches);
 
 /// In report mode a new login profile is decided without a call: what is left is the function's own work.
 fn event(criterion: &mut Criterion) {
-    let payload = include_str!("event.json").replace("{user}", "alice");
+    let now = chrono::Utc::now().to_rfc3339();
+    let payload = include_str!("event.json").replace("{user}", "alice").replace("{time}", &now);
     let runtime = runtime();
     let handler = Handler::new(settings(), runtime.block_on(FakeIam::default().iam()));
     let until = Instant::now() + Duration::from_hours(1);

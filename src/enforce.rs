@@ -22,6 +22,10 @@ pub const VISIBILITY_WAITS: [Duration; 5] = [
 /// IAM shows a new user within about 30 seconds. A user that is not there when its event is this old is gone.
 const GONE_AFTER: TimeDelta = TimeDelta::minutes(2);
 
+/// A `CreateLoginProfile` proves the password for so long. Older than that it was redriven or tried again for hours: the
+/// password may be gone by then, and the name another user's.
+const PASSWORD_PROVEN_FOR: TimeDelta = TimeDelta::minutes(15);
+
 /// Nothing that IAM does may keep an invocation longer. All calls and waits of an ordinary event fit in well.
 pub const TIME_LIMIT: Duration = Duration::from_secs(25);
 
@@ -176,22 +180,25 @@ impl Enforcer {
         if let Some(exemption) = self.settings.exemptions.by_name(user) {
             return Ok(Outcome::Exempt { user: user.clone(), exemption });
         }
-        let has_password = match (change, self.settings.scope) {
-            // The event itself proves the password, or none is needed.
-            (Change::LoginProfileCreated, _) | (Change::UserCreated | Change::PolicyRemoved, Scope::AllUsers) => true,
-            (Change::UserCreated | Change::PolicyRemoved, Scope::ConsoleUsers) => {
-                self.iam.login_profile(user).await.map_err(failed(user))?.is_some()
-            }
+        let needs_proof = match (self.settings.scope, change) {
+            (Scope::AllUsers, _) => false,
+            (Scope::ConsoleUsers, Change::LoginProfileCreated) => !proves_password(facts.time, Utc::now()),
+            (Scope::ConsoleUsers, Change::UserCreated | Change::PolicyRemoved) => true,
         };
-        if !has_password {
+        if needs_proof && self.iam.login_profile(user).await.map_err(failed(user))?.is_none() {
             // A user that IAM does not show yet is no console user either: a password has an event of its own.
             return Ok(Outcome::Ignored { reason: IgnoreReason::NotAConsoleUser, user: Some(user.clone()) });
         }
         let mut waits = self.waits.iter();
         loop {
-            let missing = match self.attempt(user).await? {
-                Try::Done(outcome) => return Ok(outcome),
-                Try::Missing(missing) => missing,
+            let missing = match (self.attempt(user).await?, change) {
+                (Try::Done(outcome), _) => return Ok(outcome),
+                // A user is shown late after its creation. This one existed when the policy was removed, so it is gone:
+                // whoever deletes a user detaches its policies first.
+                (Try::Missing(Missing::User(_)), Change::PolicyRemoved) => {
+                    return Ok(Outcome::Ignored { reason: IgnoreReason::UserGone, user: Some(user.clone()) });
+                }
+                (Try::Missing(missing), _) => missing,
             };
             match waits.next() {
                 Some(wait) => tokio::time::sleep(*wait).await,
@@ -277,6 +284,12 @@ pub(crate) fn failed(user: &UserName) -> impl Fn(IamError) -> EnforceError + '_ 
     |error| EnforceError::Iam { user: user.clone(), error }
 }
 
+/// Whether a `CreateLoginProfile` proves by itself that its user has a password. One without a time does: rather one
+/// attachment too many than a user who slipped through.
+fn proves_password(event_time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    event_time.is_none_or(|time| now - time < PASSWORD_PROVEN_FOR)
+}
+
 /// Whether a user whom IAM does not show may yet appear. An event without a time counts as young: rather tried again
 /// than lost.
 fn is_young(event_time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
@@ -320,5 +333,18 @@ mod tests {
             assert_eq!(is_young(Some(now - TimeDelta::seconds(seconds_ago)), now), young, "{seconds_ago} s ago");
         }
         assert!(is_young(None, now), "an event without a time must not be taken for an old one");
+    }
+
+    #[test]
+    fn a_login_profile_is_proven_for_fifteen_minutes() {
+        let now = Utc::now();
+        for (seconds_ago, proven) in [(-3600, true), (0, true), (899, true), (900, false), (864_000, false)] {
+            assert_eq!(
+                proves_password(Some(now - TimeDelta::seconds(seconds_ago)), now),
+                proven,
+                "{seconds_ago} s ago"
+            );
+        }
+        assert!(proves_password(None, now), "an event without a time must not cost its user the policy");
     }
 }

@@ -289,7 +289,8 @@ fn concerns_us(record: &CloudTrailRecord, settings: &Settings) -> Result<bool, P
         || group.is_some() && group == settings.overflow_group)
 }
 
-/// Whom the call was about. `None` is root's own password, the one case in which a call that succeeded names nobody.
+/// Whom the call was about. `None` is root's own password: the one case in which a call that succeeded names nobody.
+/// Anybody else's that names nobody may hide a user who must be covered, and so is kept in the failure queue.
 ///
 /// `CreateLoginProfile` without a user name is for its caller: somebody with an access key gives themself a console.
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateLoginProfile.html>
@@ -310,8 +311,10 @@ fn user(record: &CloudTrailRecord, change: Change) -> Result<Option<UserName>, P
                 .ok_or_else(|| Malformed(format!("{place} is {:?}, which IAM allows no user", excerpt(name))));
         }
     }
-    // Who asked is all that remains to tell that it was root, and so must not be odd either.
-    within(record, "userIdentity.type", user_identity).map(|_| None)
+    match within(record, "userIdentity.type", user_identity)? {
+        Some("Root") => Ok(None),
+        Some(_) | None => Err(Malformed(format!("{} names no user, and its caller is not root", call(record)))),
+    }
 }
 
 /// The text at a place that decides, if it is there, such as `responseElements.user.userName` in that root. What it is in

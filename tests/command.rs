@@ -592,6 +592,20 @@ fn redrive_deletes_what_succeeded_and_nothing_else() {
         .ends(1, "sqs:ReceiveMessage: AWS answered");
 }
 
+/// What a rule could not hand over is the schedule's own event.
+#[test]
+fn redrive_of_a_schedules_dead_letter_sweeps() {
+    let account = Account::new().with_policy();
+    account.console_user("alice");
+    account.call("sqs", "CreateQueue", &[("QueueName", "force-mfa-rule-dead-letters")]);
+    let queue = format!("{}/123456789012/force-mfa-rule-dead-letters", account.url());
+    account.send(&queue, include_str!("../events/swept/a_scheduled_event.json"));
+    let done = account.run(&["redrive", "--policy-arn", POLICY, "--yes", "--queue", &queue]);
+    done.ends(0, "0 message(s) stay in the queue");
+    assert!(done.out.contains("swept: 1 attached"), "{}", done.out);
+    assert!(account.carries_policy("alice"));
+}
+
 /// Passes everything on to the account, but denies the action for the user.
 fn denying(account: &Account, action: &'static str, user: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -56,7 +56,8 @@ fn it_never_writes_to_an_exempt_user() {
     assert!(told >= 100, "{told} runs with an exempt user");
 }
 
-/// The event of a `CreateLoginProfile` that succeeded is a proof of the password; otherwise IAM has the word.
+/// The event of a `CreateLoginProfile` that succeeded is a proof of the password for a quarter of an hour; otherwise IAM
+/// has the word.
 #[test]
 fn it_never_writes_to_a_user_without_a_password() {
     let told = holds(|run| {
@@ -422,10 +423,13 @@ impl Run {
         })
     }
 
-    /// Whether the event is that of a login profile made, here and now, for somebody of this name.
+    /// Whether the event is that of a login profile made, here and not long ago, for somebody of this name.
     fn proves_a_password_of(&self, user: &str) -> bool {
+        let time = |value: &Value| chrono::DateTime::parse_from_rfc3339(value.as_str()?).ok();
         self.event().is_some_and(|event| {
+            let made = time(&event["detail"]["eventTime"]).or_else(|| time(&event["time"]));
             event["detail"]["eventName"] == "CreateLoginProfile"
+                && made.is_none_or(|made| Utc::now() - made.to_utc() < TimeDelta::minutes(16))
                 && texts(event).any(|text| text.eq_ignore_ascii_case(user))
         })
     }

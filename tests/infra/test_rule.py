@@ -25,7 +25,6 @@ NEVER_SENT = {
 # The rule lets these through, since it takes more than the rule to see that there is nothing to do.
 IGNORED_BY_THE_FUNCTION = {
     # Nobody of the account is named: who is meant stands in one of several places.
-    "ignored/a_role_that_names_nobody",
     "ignored/roots_own_password",
     "ignored/roots_own_password_with_a_response",
     "ignored/roots_password_in_an_assume_root_session",
