@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::credential_report::{self, Row};
 use crate::exemption::{Exemption, Exemptions};
-use crate::iam::{Iam, IamError, ListedUser};
+use crate::iam::{Iam, IamError, IamErrorKind, ListedUser};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 use crate::sweep::SweepError;
 
@@ -52,30 +52,17 @@ struct Coverage {
 }
 
 impl Account {
-    /// Reads the account, in pages. Nothing is taken for complete that is not.
+    /// Reads the account with a client that is [paced](Iam::paced), in pages; returns an error rather than partial data.
     ///
     /// # Errors
     /// If a list or the report cannot be had, or not by `until`.
     pub async fn read(iam: &Iam, policy: &PolicyArn, until: Instant) -> Result<Self, SweepError> {
-        match tokio::time::timeout_at(until, Self::read_all(iam, policy)).await {
-            Ok(account) => account,
-            Err(_) => Err(SweepError::OutOfTime),
-        }
-    }
-
-    async fn read_all(iam: &Iam, policy: &PolicyArn) -> Result<Self, SweepError> {
-        // The report is made while the lists are read.
-        let mut complete = iam.generate_credential_report().await?;
+        // IAM makes the report while the lists are read.
+        let asked = ask_for_report(iam).await?;
         let policy_created =
             iam.policy_created(policy).await?.ok_or_else(|| SweepError::PolicyMissing(policy.clone()))?;
         let coverage = Coverage::read(iam, policy).await?;
-        let (report, reported_at) = loop {
-            if complete && let Some(report) = iam.credential_report().await? {
-                break report;
-            }
-            tokio::time::sleep(REPORT_PAUSE).await;
-            complete = iam.generate_credential_report().await?;
-        };
+        let (report, reported_at) = credential_report(iam, asked, until).await?;
         let rows = credential_report::read(&report)?;
         // Read after the report, so that whoever is in neither was not there when the sweep began.
         let listed = iam.users().await?;
@@ -109,6 +96,58 @@ impl Account {
             return Some(true);
         }
         row.created.is_some_and(|created| !before(created)).then_some(false)
+    }
+}
+
+/// Has IAM make a credential report: whether one is there already, or a refusal that passes.
+///
+/// # Errors
+/// If the call fails for another reason.
+async fn ask_for_report(iam: &Iam) -> Result<Result<bool, IamError>, IamError> {
+    match iam.generate_credential_report().await {
+        Ok(complete) => Ok(Ok(complete)),
+        Err(error) => Ok(Err(only_if_it_passes(error)?)),
+    }
+}
+
+/// The credential report and when it was made. `asked` is what came of having IAM make one.
+///
+/// IAM may refuse to make a report for minutes, at no fault of the account (`LimitExceeded`: no more capacity). One that
+/// it made within the last four hours can be had meanwhile, so that a refusal does not stop a sweep. Without such a
+/// report both calls are tried until `until`.
+async fn credential_report(
+    iam: &Iam,
+    mut asked: Result<bool, IamError>,
+    until: Instant,
+) -> Result<(Vec<u8>, DateTime<Utc>), SweepError> {
+    loop {
+        let (may_be_there, mut refusal) = match asked {
+            Ok(complete) => (complete, None),
+            Err(refusal) => (true, Some(refusal)),
+        };
+        if may_be_there {
+            match iam.credential_report().await {
+                Ok(Some(report)) => return Ok(report),
+                Ok(None) => {}
+                Err(error) => refusal = Some(only_if_it_passes(error)?),
+            }
+        }
+        if Instant::now() + REPORT_PAUSE >= until {
+            return Err(refusal.map_or(SweepError::OutOfTime, SweepError::from));
+        }
+        tokio::time::sleep(REPORT_PAUSE).await;
+        asked = ask_for_report(iam).await?;
+    }
+}
+
+/// A refusal that passes.
+///
+/// # Errors
+/// Any other.
+fn only_if_it_passes(error: IamError) -> Result<IamError, IamError> {
+    match error.kind {
+        IamErrorKind::LimitExceeded | IamErrorKind::Throttled | IamErrorKind::Unavailable => Ok(error),
+        IamErrorKind::NoSuchEntity | IamErrorKind::AccessDenied | IamErrorKind::Other => Err(error),
     }
 }
 

@@ -3,6 +3,7 @@
 #[cfg(feature = "cli")]
 mod operator;
 
+use std::future::Future;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -24,14 +25,18 @@ use aws_sdk_iam::types::{PolicyUsageType, ReportStateType};
 use aws_smithy_runtime_api::client::http::{HttpConnector, SharedHttpConnector, http_client_fn};
 use aws_smithy_types::byte_stream::ByteStream;
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use crate::https::{HANDSHAKE, Https};
 use crate::identifiers::{GroupName, PolicyArn, UserName, legible};
+use crate::pace::Pace;
 
 /// A connection that is not made by then will not be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// One try of a call. IAM's writes take well under a second; now and then some.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+/// One attempt of a call that reads the whole account: a credential report of 5,000 users takes several seconds to send.
+const LONG_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A call with all its tries.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tries of a call, the first included, with growing random pauses of at most [`MAX_BACKOFF`] between.
@@ -77,6 +82,8 @@ pub struct IamError {
     pub call: &'static str,
     /// What the failure means.
     pub kind: IamErrorKind,
+    /// IAM's error code, if it answered with one.
+    pub code: Option<String>,
     /// IAM's own code and message, or what happened on the way to it.
     pub answer: String,
 }
@@ -96,6 +103,34 @@ pub struct Iam {
     client: Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send + Sync>>>,
     connector: SharedHttpConnector,
     endpoint: Option<String>,
+    paced: Option<Arc<Paced>>,
+}
+
+/// What a client for work on a whole account has beside: it retries by itself, so that each refusal reaches the pace.
+struct Paced {
+    pace: Pace,
+    /// No attempt is made or goes on after this.
+    until: Instant,
+    /// Once it is true, nothing is tried again.
+    stopped: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for Paced {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Paced").field("pace", &self.pace).field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+/// How long a paced call goes on, if IAM refuses it or does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// About one user: a throttled call is repeated until the end, any other failure that passes a few times, so that
+    /// one user does not hold up the others.
+    OneUser,
+    /// About the whole account: until the end, since without it nothing can be done.
+    WholeAccount,
+    /// One attempt, where the caller has another way.
+    Once,
 }
 
 impl Iam {
@@ -144,7 +179,82 @@ impl Iam {
             .stalled_stream_protection(aws_sdk_iam::config::StalledStreamProtectionConfig::disabled())
             .build();
         let client = LazyLock::new(Box::new(|| Client::from_conf(iam)) as Box<_>);
-        Self { client: Arc::new(client), connector, endpoint: endpoint(config).await }
+        Self { client: Arc::new(client), connector, endpoint: endpoint(config).await, paced: None }
+    }
+
+    /// The same IAM for work on a whole account: all calls of this client and its clones share one [`Pace`], and what
+    /// IAM throttles or fails to answer is tried again until `until`, unless `stopped` has become true. The SDK retries
+    /// nothing, or it would hide throttles from the pace.
+    #[must_use]
+    pub fn paced(&self, until: Instant, stopped: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let config = self.client.config().to_builder();
+        let config = config
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
+            .build();
+        let client = LazyLock::new(Box::new(|| Client::from_conf(config)) as Box<_>);
+        let paced = Paced { pace: Pace::default(), until, stopped: Box::new(stopped) };
+        Self { client: Arc::new(client), paced: Some(Arc::new(paced)), ..self.clone() }
+    }
+
+    /// Makes one call: for an event as the SDK does it, with its retries; for a whole account at the pace.
+    async fn send<T, E, F>(
+        &self,
+        call: &'static str,
+        patience: Patience,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, IamError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        F: Future<Output = Result<T, SdkError<E>>>,
+    {
+        let Some(Paced { pace, until, stopped }) = self.paced.as_deref() else {
+            return attempt().await.map_err(|error| iam_error(call, &error));
+        };
+        let limit = match patience {
+            Patience::OneUser => ATTEMPT_TIMEOUT,
+            Patience::WholeAccount | Patience::Once => LONG_ATTEMPT_TIMEOUT,
+        };
+        let mut last = unanswered(call, "the time was over before it could be asked");
+        let mut failed_attempts: u32 = 0;
+        loop {
+            let Ok(turn) = tokio::time::timeout_at(*until, pace.turn()).await else { return Err(last) };
+            let end = (Instant::now() + limit).min(*until);
+            last = match tokio::time::timeout_at(end, attempt()).await {
+                Ok(Ok(answer)) => {
+                    pace.accepted(&turn);
+                    return Ok(answer);
+                }
+                Ok(Err(error)) => iam_error(call, &error),
+                Err(_) => unanswered(call, "it was waited for too long"),
+            };
+            let pause = match last.kind {
+                IamErrorKind::Throttled => {
+                    pace.refused(&turn);
+                    Duration::ZERO
+                }
+                IamErrorKind::Unavailable => {
+                    failed_attempts += 1;
+                    INITIAL_BACKOFF.saturating_mul(1 << (failed_attempts - 1).min(4)).min(MAX_BACKOFF)
+                }
+                IamErrorKind::NoSuchEntity
+                | IamErrorKind::LimitExceeded
+                | IamErrorKind::AccessDenied
+                | IamErrorKind::Other => {
+                    pace.accepted(&turn);
+                    return Err(last);
+                }
+            };
+            let given_up = match patience {
+                Patience::OneUser => failed_attempts >= ATTEMPTS,
+                Patience::WholeAccount => false,
+                Patience::Once => true,
+            };
+            if given_up || stopped() || Instant::now() + pause >= *until {
+                return Err(last);
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Opens the connection that the first call will use, with a request that is no API call. While a Lambda starts it
@@ -176,7 +286,7 @@ impl Iam {
     /// `NoSuchEntity` if the user or the policy does not exist, `LimitExceeded` if the user's quota is full.
     pub async fn attach_user_policy(&self, user: &UserName, policy: &PolicyArn) -> Result<(), IamError> {
         let call = self.client.attach_user_policy().user_name(user.as_str()).policy_arn(policy.as_str());
-        call.send().await.map(drop).map_err(|error| iam_error("AttachUserPolicy", &error))
+        self.send("AttachUserPolicy", Patience::OneUser, || call.clone().send()).await.map(drop)
     }
 
     /// Adds a user to a group. Idempotent.
@@ -185,7 +295,7 @@ impl Iam {
     /// `NoSuchEntity` if the user or the group does not exist, `LimitExceeded` if the user is in ten groups.
     pub async fn add_user_to_group(&self, user: &UserName, group: &GroupName) -> Result<(), IamError> {
         let call = self.client.add_user_to_group().user_name(user.as_str()).group_name(group.as_str());
-        call.send().await.map(drop).map_err(|error| iam_error("AddUserToGroup", &error))
+        self.send("AddUserToGroup", Patience::OneUser, || call.clone().send()).await.map(drop)
     }
 
     /// When the user got its console password; `None` if it has none, or does not exist.
@@ -195,7 +305,7 @@ impl Iam {
     pub async fn login_profile(&self, user: &UserName) -> Result<Option<DateTime<Utc>>, IamError> {
         const CALL: &str = "GetLoginProfile";
         let call = self.client.get_login_profile().user_name(user.as_str());
-        let answer = found(call.send().await.map_err(|error| iam_error(CALL, &error)))?;
+        let answer = found(self.send(CALL, Patience::OneUser, || call.clone().send()).await)?;
         answer.map(|answer| dated(CALL, answer.login_profile.map(|profile| profile.create_date))).transpose()
     }
 
@@ -206,7 +316,7 @@ impl Iam {
     pub async fn user(&self, user: &UserName) -> Result<Option<UserAttributes>, IamError> {
         const CALL: &str = "GetUser";
         let call = self.client.get_user().user_name(user.as_str());
-        let Some(answer) = found(call.send().await.map_err(|error| iam_error(CALL, &error)))? else {
+        let Some(answer) = found(self.send(CALL, Patience::OneUser, || call.clone().send()).await)? else {
             return Ok(None);
         };
         // Without one, an exempt path would not be seen.
@@ -233,26 +343,33 @@ pub struct ListedUser {
 impl Iam {
     /// Has IAM make a credential report; whether one is there already. IAM makes a new one every four hours at most.
     ///
+    /// A paced client asks once: IAM may refuse this for minutes, while [`Iam::credential_report`] still has a report.
+    ///
     /// # Errors
-    /// If the call fails.
+    /// If the call fails. `LimitExceeded` is no quota here, but a lack of capacity, which passes.
+    /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_GenerateCredentialReport.html>
     pub async fn generate_credential_report(&self) -> Result<bool, IamError> {
-        let answer = self.client.generate_credential_report().send().await;
-        let answer = answer.map_err(|error| iam_error("GenerateCredentialReport", &error))?;
+        const CALL: &str = "GenerateCredentialReport";
+        let call = self.client.generate_credential_report();
+        let answer = self.send(CALL, Patience::Once, || call.clone().send()).await?;
         Ok(answer.state == Some(ReportStateType::Complete))
     }
 
-    /// The credential report and when it was made; `None` if there is none, none yet, or none any more.
+    /// The credential report and when it was made; `None` if there is none, none yet, or none any more. A paced client
+    /// asks once.
     ///
     /// # Errors
     /// If the call fails otherwise.
     pub async fn credential_report(&self) -> Result<Option<(Vec<u8>, DateTime<Utc>)>, IamError> {
+        const CALL: &str = "GetCredentialReport";
         const NONE_NOW: [&str; 3] = ["ReportNotPresent", "ReportExpired", "ReportInProgress"];
-        match self.client.get_credential_report().send().await {
+        let call = self.client.get_credential_report();
+        match self.send(CALL, Patience::Once, || call.clone().send()).await {
             Ok(answer) => {
                 Ok(answer.content.zip(answer.generated_time).map(|(csv, time)| (csv.into_inner(), utc(time))))
             }
-            Err(error) if error.code().is_some_and(|code| NONE_NOW.contains(&code)) => Ok(None),
-            Err(error) => Err(iam_error("GetCredentialReport", &error)),
+            Err(error) if error.code.as_deref().is_some_and(|code| NONE_NOW.contains(&code)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -263,7 +380,7 @@ impl Iam {
     pub async fn policy_created(&self, policy: &PolicyArn) -> Result<Option<DateTime<Utc>>, IamError> {
         const CALL: &str = "GetPolicy";
         let call = self.client.get_policy().policy_arn(policy.as_str());
-        let answer = found(call.send().await.map_err(|error| iam_error(CALL, &error)))?;
+        let answer = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)?;
         answer.map(|answer| dated(CALL, answer.policy.and_then(|policy| policy.create_date))).transpose()
     }
 
@@ -279,7 +396,8 @@ impl Iam {
             let call = self.client.list_entities_for_policy().policy_arn(policy.as_str());
             // A permissions boundary is listed too, unless it is asked not to be; it does not attach the policy.
             let call = call.policy_usage_filter(PolicyUsageType::PermissionsPolicy).max_items(PAGE);
-            let page = call.set_marker(pages.marker.take()).send().await.map_err(|error| iam_error(CALL, &error))?;
+            let call = call.set_marker(pages.marker.take());
+            let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for user in page.policy_users.unwrap_or_default() {
                 users.push(listed(CALL, user.user_name.as_deref().and_then(UserName::new))?);
             }
@@ -302,7 +420,7 @@ impl Iam {
         while pages.more {
             let call = self.client.get_group().group_name(group.as_str()).max_items(PAGE);
             let call = call.set_marker(pages.marker.take());
-            let Some(page) = found(call.send().await.map_err(|error| iam_error(CALL, &error)))? else {
+            let Some(page) = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)? else {
                 return Ok(Vec::new());
             };
             for user in page.users {
@@ -323,7 +441,7 @@ impl Iam {
         let mut pages = Pages::of(CALL);
         while pages.more {
             let call = self.client.list_users().max_items(PAGE).set_marker(pages.marker.take());
-            let page = call.send().await.map_err(|error| iam_error(CALL, &error))?;
+            let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for user in page.users {
                 let name = listed(CALL, UserName::new(&user.user_name))?;
                 users.push(ListedUser { name, path: user.path, created: utc(user.create_date) });
@@ -374,7 +492,11 @@ fn broken_off(call: &'static str, why: &str) -> IamError {
 }
 
 fn unusable(call: &'static str, what: &str, why: &str) -> IamError {
-    IamError { call, kind: IamErrorKind::Other, answer: format!("IAM's {what} cannot be used: {why}") }
+    IamError { call, kind: IamErrorKind::Other, code: None, answer: format!("IAM's {what} cannot be used: {why}") }
+}
+
+fn unanswered(call: &'static str, why: &str) -> IamError {
+    IamError { call, kind: IamErrorKind::Unavailable, code: None, answer: format!("IAM did not answer: {why}") }
 }
 
 /// A date on which it hangs who is new: a missing one, for which the SDK puts the epoch, must not pass for an old one.
@@ -442,6 +564,8 @@ impl ClassifyRetry for PassingConflict {
 
 /// How much of an answer an error tells: IAM's own messages fit in, a web page that came in their place does not.
 const ANSWER_TOLD: usize = 1024;
+/// The same for the code: IAM's own are far shorter.
+const CODE_TOLD: usize = 64;
 
 /// The codes with which AWS services say that there were too many calls.
 const THROTTLES: [&str; 8] = [
@@ -482,5 +606,6 @@ where
             None => format!("IAM did not answer ({})", DisplayErrorContext(error)),
         },
     };
-    IamError { call, kind, answer: legible(&answer, ANSWER_TOLD) }
+    let code = error.code().map(|code| legible(code, CODE_TOLD));
+    IamError { call, kind, code, answer: legible(&answer, ANSWER_TOLD) }
 }

@@ -24,3 +24,4 @@ pub mod sweep;
 mod https;
 pub mod iam;
 pub mod outcome;
+pub mod pace;

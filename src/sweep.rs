@@ -1,29 +1,17 @@
 //! The whole account → [`SweepReport`]: makes good every event that was lost, and tells what is there.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::account::{Account, exempt_by_report};
 use crate::credential_report::MissingColumn;
 use crate::enforce::{EnforceError, Enforcer, Missing, NoGroup, RESTORE, Try, advice, failed};
-use crate::iam::{IamError, IamErrorKind};
+use crate::iam::IamError;
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 use crate::outcome::Outcome;
+use crate::pace;
 use crate::settings::{Mode, Settings};
-
-/// Users being worked on at the same time, until IAM throttles.
-const AT_ONCE: usize = 16;
-
-/// How often a user whom IAM throttled is tried again before it counts as failed.
-const THROTTLED_TRIES: u32 = 4;
-
-/// The pause after IAM has throttled.
-const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Failures told one by one; the rest are only counted.
 const FAILURES_TOLD: usize = 100;
@@ -137,7 +125,6 @@ struct Candidate {
     user: UserName,
     /// Whether it is from before the policy, where the report settles it.
     existing: Option<bool>,
-    throttled: u32,
 }
 
 /// What came of one candidate.
@@ -160,56 +147,36 @@ pub async fn sweep(
     until: Instant,
     progress: impl Fn(usize, usize),
 ) -> Result<SweepReport, SweepError> {
+    let enforcer = Enforcer { waits: Vec::new(), iam: enforcer.iam.paced(until, || false), ..enforcer.clone() };
     let account = Account::read(&enforcer.iam, &enforcer.settings.policy, until).await?;
-    let (mut report, mut queue) = plan(&account, &enforcer.settings);
+    let (mut report, queue) = plan(&account, &enforcer.settings);
     let unarmed = enforcer.settings.overflow_group.clone().filter(|group| !account.carries_policy(group));
-    let enforcer = Enforcer { waits: Vec::new(), ..enforcer.clone() };
     let all = queue.len();
     let mut done = 0;
-    let mut at_once = AT_ONCE;
-    let mut running = JoinSet::new();
-    loop {
-        while running.len() < at_once
-            && let Some(candidate) = queue.pop_front()
-        {
-            let (enforcer, unarmed) = (enforcer.clone(), unarmed.clone());
-            let policy_created = account.policy_created;
-            running.spawn(async move {
+    let work = pace::for_each(
+        queue,
+        || false,
+        |candidate| {
+            let (enforcer, unarmed, policy_created) = (enforcer.clone(), unarmed.clone(), account.policy_created);
+            async move {
                 let result = settle(&enforcer, &candidate, policy_created, unarmed).await;
                 (candidate, result)
-            });
-        }
-        let Ok(next) = tokio::time::timeout_at(until, running.join_next()).await else {
-            // What is cut off here is done again by the next sweep: every call can be repeated.
-            report.complete = false;
-            break;
-        };
-        match next {
-            None => break,
-            Some(Ok((mut candidate, Err(error)))) if candidate.throttled < THROTTLED_TRIES && is_throttled(&error) => {
-                at_once = (at_once / 2).max(1);
-                candidate.throttled += 1;
-                queue.push_back(candidate);
-                tokio::time::sleep_until((Instant::now() + THROTTLED_PAUSE).min(until)).await;
             }
-            Some(Ok((candidate, result))) => {
-                done += 1;
-                report.count(&candidate, result);
-                progress(done, all);
-            }
-            // No task is cancelled while it is waited for, and none panics; were it to, its user is not done.
-            Some(Err(_)) => report.complete = false,
-        }
-    }
+        },
+        |(candidate, result)| {
+            done += 1;
+            report.count(&candidate, result);
+            progress(done, all);
+        },
+    );
+    // What is cut off here is done again by the next sweep: every call can be repeated.
+    let _ = tokio::time::timeout_at(until, work).await;
+    report.complete = done == all;
     if report.failures == 0 { Ok(report) } else { Err(SweepError::Incomplete(Box::new(report))) }
 }
 
-fn is_throttled(error: &EnforceError) -> bool {
-    matches!(error, EnforceError::Iam { error, .. } if error.kind == IamErrorKind::Throttled)
-}
-
 /// What can be said of the account without a further call, and who remains to be looked at.
-fn plan(account: &Account, settings: &Settings) -> (SweepReport, VecDeque<Candidate>) {
+fn plan(account: &Account, settings: &Settings) -> (SweepReport, Vec<Candidate>) {
     let mut report = SweepReport {
         mode: settings.mode,
         complete: true,
@@ -226,7 +193,7 @@ fn plan(account: &Account, settings: &Settings) -> (SweepReport, VecDeque<Candid
         failures: 0,
         uncovered: 0,
     };
-    let mut queue = VecDeque::new();
+    let mut queue = Vec::new();
     for row in &account.console_users {
         let existing = account.is_existing(row);
         if account.covered_by(&row.user).is_some() {
@@ -236,7 +203,7 @@ fn plan(account: &Account, settings: &Settings) -> (SweepReport, VecDeque<Candid
         } else if existing == Some(true) && settings.existing_users == Mode::Report {
             report.existing += 1;
         } else {
-            queue.push_back(Candidate { user: row.user.clone(), existing, throttled: 0 });
+            queue.push(Candidate { user: row.user.clone(), existing });
         }
     }
     for user in &account.unreported {
@@ -244,7 +211,7 @@ fn plan(account: &Account, settings: &Settings) -> (SweepReport, VecDeque<Candid
         let exempt = exemptions.by_name(&user.name).or_else(|| exemptions.by_path(&user.path)).is_some();
         if account.covered_by(&user.name).is_none() && !exempt {
             let existing = (user.created >= account.policy_created).then_some(false);
-            queue.push_back(Candidate { user: user.name.clone(), existing, throttled: 0 });
+            queue.push(Candidate { user: user.name.clone(), existing });
         }
     }
     (report, queue)

@@ -2,7 +2,7 @@
 
 use aws_sdk_iam::types::{EntityType, PolicyScopeType};
 
-use super::{Iam, IamError, PAGE, Pages, found, iam_error, listed};
+use super::{Iam, IamError, PAGE, Pages, Patience, found, listed};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// Looking further than a sweep does.
@@ -18,7 +18,8 @@ impl Iam {
         let mut pages = Pages::of(CALL);
         while pages.more {
             let call = self.client.list_policies().scope(PolicyScopeType::Local).max_items(PAGE);
-            let page = call.set_marker(pages.marker.take()).send().await.map_err(|error| iam_error(CALL, &error))?;
+            let call = call.set_marker(pages.marker.take());
+            let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for policy in page.policies.unwrap_or_default() {
                 if policy.policy_name.as_deref() == Some(name) {
                     policies.push(listed(CALL, policy.arn.as_deref().and_then(PolicyArn::new))?);
@@ -35,7 +36,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn has_mfa_device(&self, user: &UserName) -> Result<bool, IamError> {
         let call = self.client.list_mfa_devices().user_name(user.as_str());
-        let answer = found(call.send().await.map_err(|error| iam_error("ListMFADevices", &error)))?;
+        let answer = found(self.send("ListMFADevices", Patience::OneUser, || call.clone().send()).await)?;
         Ok(answer.is_some_and(|answer| !answer.mfa_devices.is_empty()))
     }
 
@@ -50,7 +51,8 @@ impl Iam {
         while pages.more {
             let call = self.client.list_entities_for_policy().policy_arn(policy.as_str());
             let call = call.entity_filter(EntityType::Role).max_items(PAGE);
-            let page = call.set_marker(pages.marker.take()).send().await.map_err(|error| iam_error(CALL, &error))?;
+            let call = call.set_marker(pages.marker.take());
+            let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for role in page.policy_roles.unwrap_or_default() {
                 roles.push(listed(CALL, role.role_name)?);
             }
@@ -65,7 +67,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn bounded_by(&self, policy: &PolicyArn) -> Result<Option<i32>, IamError> {
         let call = self.client.get_policy().policy_arn(policy.as_str());
-        let answer = found(call.send().await.map_err(|error| iam_error("GetPolicy", &error)))?;
+        let answer = found(self.send("GetPolicy", Patience::WholeAccount, || call.clone().send()).await)?;
         let boundaries =
             |policy: aws_sdk_iam::types::Policy| policy.permissions_boundary_usage_count.unwrap_or_default();
         Ok(answer.map(|answer| answer.policy.map(boundaries).unwrap_or_default()))
@@ -86,8 +88,9 @@ impl Iam {
         let mut pages = Pages::of(ATTACHED);
         while pages.more {
             let call = self.client.list_attached_group_policies().group_name(group.as_str()).max_items(PAGE);
-            let answer = call.set_marker(pages.marker.take()).send().await;
-            let Some(page) = found(answer.map_err(|error| iam_error(ATTACHED, &error)))? else {
+            let call = call.set_marker(pages.marker.take());
+            let answer = self.send(ATTACHED, Patience::WholeAccount, || call.clone().send()).await;
+            let Some(page) = found(answer)? else {
                 return Ok(None);
             };
             let attached = page.attached_policies.unwrap_or_default().into_iter();
@@ -97,8 +100,9 @@ impl Iam {
         let mut pages = Pages::of(INLINE);
         while pages.more {
             let call = self.client.list_group_policies().group_name(group.as_str()).max_items(PAGE);
-            let answer = call.set_marker(pages.marker.take()).send().await;
-            let Some(page) = found(answer.map_err(|error| iam_error(INLINE, &error)))? else {
+            let call = call.set_marker(pages.marker.take());
+            let answer = self.send(INLINE, Patience::WholeAccount, || call.clone().send()).await;
+            let Some(page) = found(answer)? else {
                 return Ok(None);
             };
             others.extend(page.policy_names);
@@ -117,8 +121,9 @@ impl Iam {
         let mut pages = Pages::of(CALL);
         while pages.more {
             let call = self.client.list_policy_versions().policy_arn(policy.as_str()).max_items(PAGE);
-            let answer = call.set_marker(pages.marker.take()).send().await;
-            let Some(page) = found(answer.map_err(|error| iam_error(CALL, &error)))? else {
+            let call = call.set_marker(pages.marker.take());
+            let answer = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await;
+            let Some(page) = found(answer)? else {
                 return Ok(Vec::new());
             };
             for version in page.versions.unwrap_or_default() {
@@ -140,7 +145,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn detach_user_policy(&self, user: &UserName, policy: &PolicyArn) -> Result<(), IamError> {
         let call = self.client.detach_user_policy().user_name(user.as_str()).policy_arn(policy.as_str());
-        found(call.send().await.map_err(|error| iam_error("DetachUserPolicy", &error))).map(drop)
+        found(self.send("DetachUserPolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Detaches the policy from a group.
@@ -149,7 +154,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn detach_group_policy(&self, group: &GroupName, policy: &PolicyArn) -> Result<(), IamError> {
         let call = self.client.detach_group_policy().group_name(group.as_str()).policy_arn(policy.as_str());
-        found(call.send().await.map_err(|error| iam_error("DetachGroupPolicy", &error))).map(drop)
+        found(self.send("DetachGroupPolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Takes a user out of a group.
@@ -158,7 +163,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn remove_user_from_group(&self, user: &UserName, group: &GroupName) -> Result<(), IamError> {
         let call = self.client.remove_user_from_group().user_name(user.as_str()).group_name(group.as_str());
-        found(call.send().await.map_err(|error| iam_error("RemoveUserFromGroup", &error))).map(drop)
+        found(self.send("RemoveUserFromGroup", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Deletes a group, which must be empty and without policies.
@@ -167,7 +172,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn delete_group(&self, group: &GroupName) -> Result<(), IamError> {
         let call = self.client.delete_group().group_name(group.as_str());
-        found(call.send().await.map_err(|error| iam_error("DeleteGroup", &error))).map(drop)
+        found(self.send("DeleteGroup", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Deletes a version of the policy that is not the default one.
@@ -176,7 +181,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn delete_policy_version(&self, policy: &PolicyArn, version: &str) -> Result<(), IamError> {
         let call = self.client.delete_policy_version().policy_arn(policy.as_str()).version_id(version);
-        found(call.send().await.map_err(|error| iam_error("DeletePolicyVersion", &error))).map(drop)
+        found(self.send("DeletePolicyVersion", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Deletes the policy, which must be attached to nothing and have one version.
@@ -185,6 +190,6 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn delete_policy(&self, policy: &PolicyArn) -> Result<(), IamError> {
         let call = self.client.delete_policy().policy_arn(policy.as_str());
-        found(call.send().await.map_err(|error| iam_error("DeletePolicy", &error))).map(drop)
+        found(self.send("DeletePolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 }

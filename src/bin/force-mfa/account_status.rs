@@ -5,11 +5,11 @@ use force_mfa::account::{Account, CoveredBy, exempt_by_report};
 use force_mfa::exemption::Exemption;
 use force_mfa::iam::{Iam, IamError};
 use force_mfa::identifiers::{PolicyArn, UserName};
+use force_mfa::pace;
 use force_mfa::settings::Settings;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::calls;
 use crate::error::CliError;
 use crate::session::{Session, TIME_LIMIT};
 use crate::terminal::Interrupt;
@@ -89,7 +89,9 @@ pub async fn read(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Status, CliError> {
     let Session { iam, settings, .. } = session;
-    let account = Account::read(iam, &settings.policy, Instant::now() + TIME_LIMIT).await?;
+    let until = Instant::now() + TIME_LIMIT;
+    let iam = iam.paced(until, || false);
+    let account = Account::read(&iam, &settings.policy, until).await?;
     let (settled, open): (Vec<Candidate>, Vec<Candidate>) =
         candidates(&account, settings).into_iter().partition(|candidate| is_settled(candidate, settings));
     let mut users: Vec<ConsoleUser> = settled
@@ -105,16 +107,24 @@ pub async fn read(
         .collect();
     let mut failed = None;
     let (mut done, all) = (0, open.len());
-    let call = |candidate| ask(iam.clone(), settings.clone(), account.policy_created, candidate);
-    calls::for_each(open, interrupt, call, |candidate, answer: Result<Option<Answer>, IamError>| {
-        done += 1;
-        progress(done, all);
-        match answer {
-            Ok(Some(answer)) => users.push(user(candidate, &answer)),
-            Ok(None) => {}
-            Err(error) => failed = Some(error),
-        }
-    })
+    let call = |candidate: Candidate| {
+        let answer = ask(iam.clone(), settings.clone(), account.policy_created, candidate.clone());
+        async move { (candidate, answer.await) }
+    };
+    pace::for_each(
+        open,
+        || interrupt.stopped(),
+        call,
+        |(candidate, answer)| {
+            done += 1;
+            progress(done, all);
+            match answer {
+                Ok(Some(answer)) => users.push(user(candidate, &answer)),
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
+            }
+        },
+    )
     .await;
     if let Some(error) = failed {
         return Err(error.into());

@@ -152,9 +152,7 @@ impl FailedCall {
 
 impl From<&IamError> for FailedCall {
     fn from(error: &IamError) -> Self {
-        let code = error.answer.strip_prefix("IAM answered ").and_then(|answer| answer.split(':').next());
-        let code = code.filter(|code| !code.contains(' ')).map(str::to_owned);
-        Self { action: format!("iam:{}", error.call), code, answer: error.answer.clone() }
+        Self { action: format!("iam:{}", error.call), code: error.code.clone(), answer: error.answer.clone() }
     }
 }
 

@@ -1,7 +1,6 @@
 //! `force-mfa`, the operator's command. It runs with the operator's own credentials and uses the function's library.
 
 mod account_status;
-mod calls;
 mod commands {
     pub mod redrive;
     pub mod replay;

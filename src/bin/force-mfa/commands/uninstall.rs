@@ -6,10 +6,11 @@ use std::time::Duration;
 use aws_sdk_eventbridge::types::RuleState;
 use force_mfa::iam::{Iam, IamError};
 use force_mfa::identifiers::{GroupName, PolicyArn, UserName};
+use force_mfa::pace;
+use tokio::time::Instant;
 
-use crate::calls;
 use crate::error::{CliError, ExitStatus, FailedCall};
-use crate::session::{Flags, Session};
+use crate::session::{Flags, Session, TIME_LIMIT};
 use crate::terminal::{Interrupt, ask, can_ask, note, one_line, print};
 
 /// Users and groups named in the plan; `--dry-run` goes through them all.
@@ -74,7 +75,9 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     if !arguments.yes {
         agree(policy, interrupt).await?;
     }
-    plan.carry_out(&session.iam, interrupt).await
+    let stopped = interrupt.clone();
+    let iam = session.iam.paced(Instant::now() + TIME_LIMIT, move || stopped.stopped());
+    plan.carry_out(&iam, interrupt).await
 }
 
 fn nothing(why: &str) -> Result<ExitStatus, CliError> {
@@ -294,7 +297,11 @@ where
     F: Future<Output = Result<(), IamError>> + Send + 'static,
 {
     let mut printed = Ok(());
-    calls::for_each(all.iter().cloned(), interrupt, call, |item, result| match result {
+    let call = |item: T| {
+        let answer = call(item.clone());
+        async move { (item, answer.await) }
+    };
+    let done = |(item, result)| match result {
         Ok(()) => {
             let line = print(&told(&item));
             if printed.is_ok() {
@@ -307,8 +314,8 @@ where
             exit.denied |= matches!(stop, CliError::NotAllowed(_));
             note(&format!("FAILED {item}: {}", one_line(&stop.to_string())));
         }
-    })
-    .await;
+    };
+    pace::for_each(all.iter().cloned(), || interrupt.stopped(), call, done).await;
     go_on(interrupt)?;
     printed
 }
