@@ -1,7 +1,10 @@
 //! The force-MFA policy does what it is for: taken out of the template, rendered, and evaluated over the rows
 //! of `policy/scenarios.json`. A policy from 2022 is the control, and mutants of the policy show that every
-//! part of it is held by a row. The function's role is confined in the same way, in `policy/role.rs`.
+//! part of it is held by a row. The function's role is confined in the same way, in `policy/role.rs`, the auditor's in
+//! `policy/auditor.rs`.
 
+#[path = "policy/auditor.rs"]
+mod auditor;
 #[path = "policy/evaluation.rs"]
 mod evaluation;
 #[path = "policy/mutants.rs"]

@@ -57,6 +57,10 @@ class Stack:
             if key == "Fn::If":
                 name, yes, no = argument
                 return self.value(yes if self.condition(name) else no)
+            if key == "Fn::Select":
+                return self.value(argument[1])[int(argument[0])]
+            if key == "Fn::Split":
+                return self.value(argument[1]).split(argument[0])
             assert not key.startswith("Fn::"), key
         return {key: value for key, item in node.items() if (value := self.value(item)) is not None}
 

@@ -1,6 +1,8 @@
-//! Prints the rows of the policy's tests, one JSON object a line, with the policies in full and the decision
-//! made here, so that another evaluator can be asked the same.
+//! Prints the rows of the tests of the policy and of the auditor's role, one JSON object a line, with the
+//! policies in full and the decision made here, so that another evaluator can be asked the same.
 
+#[path = "auditor.rs"]
+mod auditor;
 #[path = "evaluation.rs"]
 mod evaluation;
 #[path = "rows.rs"]
@@ -28,6 +30,31 @@ fn main() {
                 "action": row.request.action,
                 "resource": row.request.resource,
                 "context": row.request.context,
+                "account": template::ACCOUNT,
+                "policies": policies,
+                "decision": decided.decision.to_string(),
+                "decidedBy": decided.by,
+            })
+        );
+    }
+    print_auditor();
+}
+
+fn print_auditor() {
+    let policies = auditor::policies("aws");
+    let parsed: Vec<_> = policies.iter().map(rows::parse).collect();
+    for row in auditor::rows() {
+        let request = row.request();
+        let decided = evaluation::decide(&parsed, &request);
+        assert_eq!(decided.decision == iam_rs::Decision::Allow, row.allowed, "{} {}", row.action, row.resource);
+        println!(
+            "{}",
+            json!({
+                "id": format!("auditor {} {}", row.action, row.resource),
+                "principal": request.principal,
+                "action": request.action,
+                "resource": request.resource,
+                "context": request.context,
                 "account": template::ACCOUNT,
                 "policies": policies,
                 "decision": decided.decision.to_string(),

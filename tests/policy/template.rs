@@ -14,7 +14,12 @@ pub const ACCOUNT: &str = "123456789012";
 
 /// The account template with the short tags (`!Ref x`) written out (`{"Ref": "x"}`).
 pub fn account_template() -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/template.yaml");
+    load("template.yaml")
+}
+
+/// A template of `infra/`, read in the same way.
+pub fn load(file: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra").join(file);
     let text = std::fs::read_to_string(&path).expect("the template can be read");
     let mut documents = YamlOwned::load_from_str(&text).expect("the template is YAML");
     long_form(documents.remove(0))
