@@ -43,6 +43,118 @@ pub enum Scope {
     AllUsers,
 }
 
+/// One setting, in each of the places where it has a name.
+#[derive(Debug)]
+pub struct Setting {
+    /// The environment variable of the function and of the operator's command.
+    pub variable: &'static str,
+    /// The command's flag, without its dashes.
+    pub flag: &'static str,
+    /// What it decides, for the command's help.
+    pub meaning: &'static str,
+    /// The values that it takes.
+    pub takes: &'static str,
+    /// What holds if it is not set, as text.
+    pub default: &'static str,
+    /// Where a stack of `infra/template.yaml` has it.
+    pub in_stack: InStack,
+}
+
+/// Where a stack has a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InStack {
+    /// The parameter of this name.
+    Parameter(&'static str),
+    /// The output of this name.
+    Output(&'static str),
+}
+
+impl Setting {
+    /// The name in words, such as `exempt users`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.flag.replace('-', " ")
+    }
+}
+
+/// `FORCE_MFA_POLICY_ARN`.
+pub const POLICY_ARN: Setting = Setting {
+    variable: "FORCE_MFA_POLICY_ARN",
+    flag: "policy-arn",
+    meaning: "The managed policy to attach",
+    takes: "the ARN of a customer managed policy in this account, such as arn:aws:iam::123456789012:policy/force-mfa",
+    default: "required",
+    in_stack: InStack::Output("PolicyArn"),
+};
+
+const MODE: Setting = Setting {
+    variable: "FORCE_MFA_MODE",
+    flag: "mode",
+    meaning: "Whether IAM is changed",
+    takes: "enforce or report",
+    default: "enforce",
+    in_stack: InStack::Parameter("Mode"),
+};
+
+const SCOPE: Setting = Setting {
+    variable: "FORCE_MFA_SCOPE",
+    flag: "scope",
+    meaning: "Which users get the policy",
+    takes: "console-users or all-users",
+    default: "console-users",
+    in_stack: InStack::Parameter("Scope"),
+};
+
+const EXISTING_USERS: Setting = Setting {
+    variable: "FORCE_MFA_EXISTING_USERS",
+    flag: "existing-users",
+    meaning: "What a sweep does with console users whose password is older than the policy",
+    takes: "report or enforce",
+    default: "report",
+    in_stack: InStack::Parameter("ExistingUsers"),
+};
+
+const EXEMPT_USERS: Setting = Setting {
+    variable: "FORCE_MFA_EXEMPT_USERS",
+    flag: "exempt-users",
+    meaning: "Users to exempt, by name",
+    takes: "user names separated by commas, with * for any run of characters, such as break-glass-*,ci; write * for a \
+            comma in a name",
+    default: "none",
+    in_stack: InStack::Parameter("ExemptUsers"),
+};
+
+const EXEMPT_PATHS: Setting = Setting {
+    variable: "FORCE_MFA_EXEMPT_PATHS",
+    flag: "exempt-paths",
+    meaning: "Users to exempt, by IAM path",
+    takes: "IAM paths separated by commas, each beginning and ending with /, such as /service/",
+    default: "none",
+    in_stack: InStack::Parameter("ExemptPaths"),
+};
+
+const EXEMPT_TAG: Setting = Setting {
+    variable: "FORCE_MFA_EXEMPT_TAG",
+    flag: "exempt-tag",
+    meaning: "Users to exempt, by tag",
+    takes: "key or key=value, such as mfa-exempt=true",
+    default: "none",
+    in_stack: InStack::Parameter("ExemptTag"),
+};
+
+const OVERFLOW_GROUP: Setting = Setting {
+    variable: "FORCE_MFA_OVERFLOW_GROUP",
+    flag: "overflow-group",
+    meaning: "The group that has the policy too, for users whose quota of managed policies is full",
+    takes: "the name of an IAM group (no path), such as force-mfa-overflow",
+    default: "none",
+    in_stack: InStack::Output("OverflowGroupName"),
+};
+
+/// Every setting. Flags, help and what the command reads from a stack follow from this table.
+pub const SETTINGS: [Setting; 8] =
+    [POLICY_ARN, MODE, SCOPE, EXISTING_USERS, EXEMPT_USERS, EXEMPT_PATHS, EXEMPT_TAG, OVERFLOW_GROUP];
+
 /// A variable whose value the guard cannot work with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -88,35 +200,18 @@ impl Settings {
     /// [`BadSettings`] lists every variable that cannot be used.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, BadSettings> {
         let mut reader = Reader { get, problems: Vec::new() };
-        let policy = reader.required(
-            "FORCE_MFA_POLICY_ARN",
-            "the ARN of a customer managed policy in this account, such as arn:aws:iam::123456789012:policy/force-mfa",
-            PolicyArn::new,
-        );
-        let mode = reader.optional("FORCE_MFA_MODE", "enforce or report", mode);
-        let scope = reader.optional("FORCE_MFA_SCOPE", "console-users or all-users", |text| match text {
+        let policy = reader.required(&POLICY_ARN, PolicyArn::new);
+        let mode = reader.optional(&MODE, mode);
+        let scope = reader.optional(&SCOPE, |text| match text {
             "console-users" => Some(Scope::ConsoleUsers),
             "all-users" => Some(Scope::AllUsers),
             _ => None,
         });
-        let existing_users = reader.optional("FORCE_MFA_EXISTING_USERS", "report or enforce", mode_of_existing);
-        let users = reader.optional(
-            "FORCE_MFA_EXEMPT_USERS",
-            "user names separated by commas, with * for any run of characters, such as break-glass-*,ci",
-            |text| list(text, NamePattern::new),
-        );
-        let paths = reader.optional(
-            "FORCE_MFA_EXEMPT_PATHS",
-            "IAM paths separated by commas, each beginning and ending with /, such as /service/",
-            |text| list(text, path),
-        );
-        let tag = reader
-            .optional("FORCE_MFA_EXEMPT_TAG", "key or key=value, such as mfa-exempt=true", |text| tag(text).map(Some));
-        let overflow_group = reader.optional(
-            "FORCE_MFA_OVERFLOW_GROUP",
-            "the name of an IAM group (no path), such as force-mfa-overflow",
-            |text| GroupName::new(text).map(Some),
-        );
+        let existing_users = reader.optional(&EXISTING_USERS, mode_of_existing);
+        let users = reader.optional(&EXEMPT_USERS, |text| list(text, NamePattern::new));
+        let paths = reader.optional(&EXEMPT_PATHS, |text| list(text, path));
+        let tag = reader.optional(&EXEMPT_TAG, |text| tag(text).map(Some));
+        let overflow_group = reader.optional(&OVERFLOW_GROUP, |text| GroupName::new(text).map(Some));
         match policy {
             Some(policy) if reader.problems.is_empty() => Ok(Self {
                 policy,
@@ -183,12 +278,8 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         (self.get)(variable).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
-    fn required<T>(
-        &mut self,
-        variable: &'static str,
-        takes: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
+    fn required<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let Setting { variable, takes, .. } = *setting;
         let value = self.value(variable);
         let parsed = value.as_deref().and_then(parse);
         if parsed.is_none() {
@@ -197,15 +288,10 @@ impl<G: Fn(&str) -> Option<String>> Reader<G> {
         parsed
     }
 
-    fn optional<T: Default>(
-        &mut self,
-        variable: &'static str,
-        takes: &'static str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        match self.value(variable) {
+    fn optional<T: Default>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Option<T>) -> T {
+        match self.value(setting.variable) {
             None => T::default(),
-            Some(_) => self.required(variable, takes, parse).unwrap_or_default(),
+            Some(_) => self.required(setting, parse).unwrap_or_default(),
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::terminal::Interrupt;
 pub struct Status {
     /// The number of the account.
     pub account: String,
+    /// The installed release; null if there is no stack, or the stack does not say it.
+    pub release: Option<String>,
     /// The managed policy whose coverage is shown.
     pub policy_arn: String,
     /// Age of the credential report in seconds.
@@ -132,6 +134,7 @@ pub async fn read(
     users.sort_by(|one, other| one.user.cmp(&other.user));
     Ok(Status {
         account: settings.policy.account().to_owned(),
+        release: session.release().map(str::to_owned),
         policy_arn: settings.policy.to_string(),
         report_age_s: (Utc::now() - account.reported_at).num_seconds().max(0),
         totals: totals(&users),

@@ -10,6 +10,9 @@ mod commands {
 }
 mod error;
 mod session;
+mod setting_sources;
+mod sign_in;
+mod stack;
 mod tally;
 mod terminal;
 
@@ -25,8 +28,8 @@ use terminal::{Interrupt, note, print};
 /// Inspect and manage force-mfa in one AWS account.
 ///
 /// The commands run here, with your own AWS credentials; the function is not called. Each setting has a flag and a
-/// variable, FORCE_MFA_..., the same as the function's. If neither --policy-arn nor FORCE_MFA_POLICY_ARN names the
-/// policy, the stack does, with the function's settings.
+/// variable, FORCE_MFA_..., the same as the function's. Each setting is taken from its flag, else from its variable,
+/// else from the stack, else from its default.
 #[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
 #[derive(Debug, Parser)]
 #[command(name = "force-mfa", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES, max_term_width = 100)]
@@ -59,7 +62,7 @@ Examples:
     /// Attach the policy to whoever should carry it and does not, as the function's sweep does
     #[command(after_help = "\
 Examples:
-  force-mfa sweep --report
+  force-mfa sweep --dry-run
   force-mfa sweep
   force-mfa sweep --existing-users enforce
   force-mfa sweep --yes --format json")]
@@ -67,13 +70,13 @@ Examples:
     /// Hand payloads to the function's code: an event, an OnFailure message or a rule's dead letter a file
     #[command(after_help = "\
 Examples:
-  force-mfa replay --report event.json
+  force-mfa replay --dry-run event.json
   force-mfa replay --yes dead-letters/")]
     Replay(replay::Arguments),
     /// Handle the messages of a dead-letter queue one by one, and delete those that succeed
     #[command(after_help = "\
 Examples:
-  force-mfa redrive --report --queue https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-failures
+  force-mfa redrive --dry-run --queue https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-failures
   force-mfa redrive --queue https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-rule-dead-letters")]
     Redrive(redrive::Arguments),
     /// Take the policy from everyone, and delete it and the overflow group. Delete the stack first

@@ -26,6 +26,26 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", wrapped(text));
 }
 
+/// Ends a dry run: says that nothing was changed, and gives the command that makes the changes.
+pub fn note_dry_run() {
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let arguments = arguments.filter(|argument| argument != "--dry-run").map(|argument| quoted(&argument));
+    let command: Vec<String> = std::iter::once("force-mfa".to_owned()).chain(arguments).collect();
+    note("Dry run: nothing was changed. To make the changes, run:");
+    // Not wrapped, so that it can be copied.
+    let _ = writeln!(io::stderr(), "{}", command.join(" "));
+}
+
+/// An argument as a POSIX shell takes it.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@".contains(c);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
 fn wrapped(text: &str) -> String {
     let stderr = Term::stderr();
     if stderr.is_term() { textwrap::fill(text, usize::from(stderr.size().1)) } else { text.to_owned() }
@@ -93,7 +113,7 @@ pub async fn confirm(yes: bool, question: &str, interrupt: &Interrupt) -> Result
     }
     if !can_ask() {
         return Err(CliError::Usage(
-            "this would write, and there is no terminal to ask on: give --yes, or --report to see what would be done"
+            "this would write, and there is no terminal to ask on: give --yes, or --dry-run to see what would be done"
                 .to_owned(),
         ));
     }

@@ -12,9 +12,9 @@ use force_mfa::settings::Mode;
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus, FailedCall};
-use crate::session::{Flags, Session};
+use crate::session::{Flags, Purpose, Session};
 use crate::tally::Tally;
-use crate::terminal::{Interrupt, confirm, note, one_line, print};
+use crate::terminal::{Interrupt, can_ask, confirm, note, note_dry_run, one_line, print};
 
 /// For how long a message is nobody else's. It is handled well within it, and one that failed does not come again
 /// while there are others.
@@ -30,10 +30,10 @@ pub struct Arguments {
     /// URL of the queue: an output of the stack
     #[arg(long, value_name = "URL")]
     queue: String,
-    /// Say what would be done; write nothing and delete nothing
+    /// Show what would be done; change nothing and delete nothing
     #[arg(long)]
-    report: bool,
-    /// Do not ask
+    dry_run: bool,
+    /// Skip the confirmation prompt
     #[arg(long, short)]
     yes: bool,
 }
@@ -43,19 +43,19 @@ pub struct Arguments {
 /// # Errors
 /// If the queue cannot be read, or the operator does not want it.
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
-    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
-    if arguments.report {
+    let purpose = if arguments.dry_run { Purpose::Read } else { Purpose::Write };
+    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags, purpose)).await?;
+    if arguments.dry_run {
         session.settings.mode = Mode::Report;
     }
+    note(&session.summary());
     let queue = Queue::new(&session, &arguments.queue);
     let writes = session.settings.mode == Mode::Enforce;
     if writes && !arguments.yes {
-        let waiting = if crate::terminal::can_ask() { interrupt.unless_stopped(queue.length()).await? } else { 0 };
-        let policy = &session.settings.policy;
+        let waiting = if can_ask() { interrupt.unless_stopped(queue.length()).await? } else { 0 };
         let question = format!(
-            "Account {}: handle about {waiting} message(s) of {}, attach {policy} where they call for it, and delete \
-             those that succeed?",
-            policy.account(),
+            "Handle about {waiting} message(s) of {}, attach the policy where they call for it, and delete those that \
+             succeed?",
             one_line(&arguments.queue)
         );
         confirm(false, &question, interrupt).await?;
@@ -70,6 +70,9 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     }
     result?;
     note(&format!("{tally}; {} message(s) stay in the queue", kept.ids.len()));
+    if arguments.dry_run {
+        note_dry_run();
+    }
     Ok(tally.exit_status())
 }
 

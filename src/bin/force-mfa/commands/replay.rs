@@ -9,9 +9,9 @@ use force_mfa::settings::Mode;
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus};
-use crate::session::{Flags, Session, TIME_LIMIT};
+use crate::session::{Flags, Purpose, Session, TIME_LIMIT};
 use crate::tally::Tally;
-use crate::terminal::{Interrupt, confirm, note, one_line, print};
+use crate::terminal::{Interrupt, confirm, note, note_dry_run, one_line, print};
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
@@ -19,10 +19,10 @@ pub struct Arguments {
     /// Files that hold one payload each; in a directory, all files *.json at any depth
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
-    /// Say what would be done, and write nothing
+    /// Show what would be done, and change nothing
     #[arg(long)]
-    report: bool,
-    /// Do not ask
+    dry_run: bool,
+    /// Skip the confirmation prompt
     #[arg(long, short)]
     yes: bool,
 }
@@ -34,17 +34,14 @@ pub struct Arguments {
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
     // All are found before anything is done: a mistyped path must not leave half of them handled.
     let files = files(&arguments.paths)?;
-    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
-    if arguments.report {
+    let purpose = if arguments.dry_run { Purpose::Read } else { Purpose::Write };
+    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags, purpose)).await?;
+    if arguments.dry_run {
         session.settings.mode = Mode::Report;
     }
+    note(&session.summary());
     if session.settings.mode == Mode::Enforce {
-        let policy = &session.settings.policy;
-        let question = format!(
-            "Account {}: handle {} payload(s) and attach {policy} where they call for it?",
-            policy.account(),
-            files.len()
-        );
+        let question = format!("Handle {} payload(s) and attach the policy where they call for it?", files.len());
         confirm(arguments.yes, &question, interrupt).await?;
     }
     let handler = Handler::new(session.settings, session.iam);
@@ -69,6 +66,9 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
         }
     }
     note(&tally.to_string());
+    if arguments.dry_run {
+        note_dry_run();
+    }
     Ok(tally.exit_status())
 }
 

@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::account_status::{self, ConsoleUser, Coverage, Status};
 use crate::error::{CliError, ExitStatus};
-use crate::session::{Flags, Session};
+use crate::session::{Flags, Purpose, Session};
 use crate::terminal::{Interrupt, advance, age, alarming, columns, print, spinner};
 
 /// Command-line arguments.
@@ -38,17 +38,18 @@ enum Format {
 /// # Errors
 /// If the account cannot be read.
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
-    let status = async {
-        let session = Session::open_with_policy(flags).await?;
+    // The clients' futures are large.
+    let read = Box::pin(async {
+        let session = Session::open_with_policy(flags, Purpose::Read).await?;
         let bar = spinner("Reading the account");
         let status = account_status::read(&session, interrupt, |done, all| advance(&bar, done, all)).await;
         bar.finish_and_clear();
-        status
-    };
-    let status = interrupt.unless_stopped(status).await?;
+        Ok((session, status?))
+    });
+    let (session, status) = interrupt.unless_stopped(read).await?;
     let incomplete = status.totals.uncovered > 0;
     match arguments.format {
-        Format::Table => print(&table(&status, arguments.uncovered))?,
+        Format::Table => print(&table(&status, &session.summary(), arguments.uncovered))?,
         Format::Json => print(&json(status, arguments.uncovered)?)?,
         Format::Csv => print(&csv(&status, arguments.uncovered)?)?,
     }
@@ -75,7 +76,7 @@ fn csv(status: &Status, uncovered: bool) -> Result<String, CliError> {
     Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
-fn table(status: &Status, uncovered: bool) -> String {
+fn table(status: &Status, settings: &str, uncovered: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["USER", "MFA", "COVERED", "HOW"]);
     match columns() {
@@ -94,7 +95,7 @@ fn table(status: &Status, uncovered: bool) -> String {
     if let Some(column) = table.column_mut(0) {
         column.set_padding((0, 1));
     }
-    let Status { account, policy_arn, totals, .. } = status;
+    let Status { totals, .. } = status;
     let mut text = String::new();
     if table.row_count() > 0 {
         let _ = writeln!(text, "{}\n", table.trim_fmt());
@@ -102,7 +103,7 @@ fn table(status: &Status, uncovered: bool) -> String {
     let of_groups = status.users.iter().filter(|user| user.coverage == Coverage::Group).count();
     let _ = write!(
         text,
-        "Account {account}, policy {policy_arn}\n\
+        "{settings}\n\n\
          Credential report of {} ({} old)\n\n\
          Console users {:>6}\n\
          \x20 without MFA {:>6}\n\

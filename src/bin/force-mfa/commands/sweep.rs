@@ -12,16 +12,18 @@ use force_mfa::sweep::{SweepError, SweepReport, sweep};
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus, user_error};
-use crate::session::{Flags, Session, TIME_LIMIT};
-use crate::terminal::{Interrupt, advance, age, alarming, can_ask, confirm, note, one_line, print, spinner};
+use crate::session::{Flags, Purpose, Session, TIME_LIMIT};
+use crate::terminal::{
+    Interrupt, advance, age, alarming, can_ask, confirm, note, note_dry_run, one_line, print, spinner,
+};
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Say what would be done, and write nothing
+    /// Show what would be done, and change nothing
     #[arg(long)]
-    report: bool,
-    /// Do not ask
+    dry_run: bool,
+    /// Skip the confirmation prompt
     #[arg(long, short)]
     yes: bool,
     /// How to print what was found and done
@@ -44,10 +46,12 @@ enum Format {
 /// # Errors
 /// If the account cannot be read, or the operator does not want it.
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
-    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags)).await?;
-    if arguments.report {
+    let purpose = if arguments.dry_run { Purpose::Read } else { Purpose::Write };
+    let mut session = interrupt.unless_stopped(Session::open_with_policy(flags, purpose)).await?;
+    if arguments.dry_run {
         session.settings.mode = Mode::Report;
     }
+    note(&session.summary());
     let enforcer = Enforcer { settings: session.settings, iam: session.iam, waits: Vec::new() };
     if enforcer.settings.mode == Mode::Enforce && !arguments.yes {
         if can_ask() {
@@ -63,20 +67,23 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
         confirm(false, "Attach the policy?", interrupt).await?;
     }
     let report = sweep_with_progress(&enforcer, "Reading the account", interrupt).await?;
-    told(&enforcer, report, arguments.format)
+    let status = told(&enforcer, report, arguments.format)?;
+    if arguments.dry_run {
+        note_dry_run();
+    }
+    Ok(status)
 }
 
 fn preview_message(enforcer: &Enforcer, report: &SweepReport) -> String {
     let policy = &enforcer.settings.policy;
     let existing = match report.existing {
         0 => String::new(),
-        some => format!("\n{some} existing users are left alone (--existing-users enforce takes them in)."),
+        1 => "\n1 existing user will be skipped. To include it, pass --existing-users enforce.".to_owned(),
+        some => format!("\n{some} existing users will be skipped. To include them, pass --existing-users enforce."),
     };
     format!(
-        "Account {}: {} of {} console users would get {policy}. `force-mfa status --uncovered` names them.{existing}",
-        policy.account(),
-        report.would_attach,
-        report.console_users,
+        "{} of {} console users would get {policy}. `force-mfa status --uncovered` names them.{existing}",
+        report.would_attach, report.console_users,
     )
 }
 
@@ -159,7 +166,7 @@ fn table(enforcer: &Enforcer, report: &SweepReport) -> String {
     };
     let _ = write!(
         text,
-        "  exempt           {:>6}\n  existing         {:>6}   from before the policy, left alone\n  failed           {}",
+        "  exempt           {:>6}\n  existing         {:>6}   password older than the policy, skipped\n  failed           {}",
         report.exempt,
         report.existing,
         alarming(report.failures, 6)

@@ -10,8 +10,8 @@ use force_mfa::pace;
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus, FailedCall};
-use crate::session::{Flags, Session, TIME_LIMIT};
-use crate::terminal::{Interrupt, ask, can_ask, note, one_line, print};
+use crate::session::{Flags, Purpose, Session, TIME_LIMIT};
+use crate::terminal::{Interrupt, ask, can_ask, note, note_dry_run, one_line, print};
 
 /// Users and groups named in the plan; `--dry-run` goes through them all.
 const NAMED: usize = 3;
@@ -22,13 +22,13 @@ const CONFLICT_PAUSES: [Duration; 4] =
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Say what would be done, with every name, and change nothing
+    /// Show what would be done, with every name, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask; takes --account
+    /// Skip the confirmation prompt; needs --account
     #[arg(long, short, requires = "account")]
     yes: bool,
-    /// The account that is meant. If the credentials are another's, nothing is done
+    /// The number of the account. If the credentials are of another account, nothing is done
     #[arg(long, value_name = "NUMBER")]
     account: Option<String>,
 }
@@ -38,11 +38,12 @@ pub struct Arguments {
 /// # Errors
 /// If the account cannot be read, a rule would undo it, or the operator does not want it.
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
-    let Some(session) = interrupt.unless_stopped(Session::open(flags)).await? else {
+    let purpose = if arguments.dry_run { Purpose::Read } else { Purpose::Uninstall };
+    let open = Session::open(flags, purpose, arguments.account.as_deref());
+    let Some(session) = interrupt.unless_stopped(open).await? else {
         return nothing("there is neither a stack nor a policy of that name in this account");
     };
     let policy = &session.settings.policy;
-    interrupt.unless_stopped(check_account(&session, arguments.account.as_deref())).await?;
     let overflow_group = session.settings.overflow_group.clone().or_else(|| {
         let name = policy.as_str().rsplit('/').next()?;
         GroupName::new(&format!("{name}-overflow"))
@@ -55,6 +56,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     let Some(plan) = plan else {
         return nothing(&format!("the policy {policy} does not exist"));
     };
+    note(&session.summary());
     print(&plan.told())?;
     if !rules.is_empty() {
         return Err(CliError::Failed(format!(
@@ -63,13 +65,13 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
              this again",
             session.home,
             rules.join(", "),
-            flags.stack(),
+            session.stack.as_ref().and_then(|stack| stack.stack_name()).unwrap_or("NAME"),
             session.home,
         )));
     }
     if arguments.dry_run {
         print(&plan.steps().join("\n"))?;
-        note("Dry run: nothing was changed.");
+        note_dry_run();
         return Ok(ExitStatus::default());
     }
     if !arguments.yes {
@@ -85,26 +87,6 @@ fn nothing(why: &str) -> Result<ExitStatus, CliError> {
     Ok(ExitStatus::default())
 }
 
-/// The credentials, the policy and what the operator says must be of one account.
-async fn check_account(session: &Session, named: Option<&str>) -> Result<(), CliError> {
-    let account = session.settings.policy.account();
-    if let Some(named) = named.filter(|named| *named != account) {
-        return Err(CliError::Usage(format!(
-            "--account is {named}, but the policy is account {account}'s: nothing was done"
-        )));
-    }
-    let client = aws_sdk_sts::Client::new(&session.config);
-    let answer = client.get_caller_identity().send().await;
-    let answer = answer.map_err(|error| FailedCall::new("sts:GetCallerIdentity", &error))?;
-    match answer.account() {
-        Some(caller) if caller == account => Ok(()),
-        caller => Err(CliError::Usage(format!(
-            "the credentials are of account {}, but the policy is account {account}'s: nothing was done",
-            caller.unwrap_or("unknown")
-        ))),
-    }
-}
-
 async fn agree(policy: &PolicyArn, interrupt: &Interrupt) -> Result<(), CliError> {
     if !can_ask() {
         return Err(CliError::Usage(
@@ -112,7 +94,7 @@ async fn agree(policy: &PolicyArn, interrupt: &Interrupt) -> Result<(), CliError
                 .to_owned(),
         ));
     }
-    let question = "Nobody is forced to use MFA by this policy then. Type the account number to go on:";
+    let question = "This policy will no longer require MFA for any user. Type the account ID to continue:";
     if ask(question, interrupt).await? == policy.account() {
         Ok(())
     } else {
