@@ -23,6 +23,7 @@ class Stack:
             "AWS::Partition": partition,
             "AWS::Region": region,
             "AWS::AccountId": ACCOUNT,
+            "AWS::StackId": f"arn:{partition}:cloudformation:{region}:{ACCOUNT}:stack/force-mfa/0123",
             "AWS::URLSuffix": "amazonaws.com",
         }
         unknown = set(parameters) - set(template["Parameters"])
@@ -54,6 +55,9 @@ class Stack:
                 return self.reference(".".join(parts))
             if key == "Fn::Sub":
                 return self.substitute(argument)
+            if key == "Fn::FindInMap":
+                name, row, column = (self.value(part) for part in argument)
+                return self.template["Mappings"][name][str(row)][column]
             if key == "Fn::If":
                 name, yes, no = argument
                 return self.value(yes if self.condition(name) else no)

@@ -184,38 +184,6 @@ def denied(action, resource):
     return any(meant(s["Action"], action) and meant(s["Resource"], resource) for s in statements)
 
 
-def test_the_guard_knows_the_names_that_the_account_template_gives():
-    account = cfn.Stack(ACCOUNT_TEMPLATE, NamePrefix="mfa-test", CodeBucket="b", CodeKey="k.zip")
-    names = {
-        f":policy/{account.resource('ForceMfaPolicy')['ManagedPolicyName']}",
-        f":group/{account.resource('OverflowGroup')['GroupName']}",
-        f":role/{account.resource('FunctionRole')['RoleName']}",
-        f":rule/{account.resource('ConsoleUserRule')['Name']}",
-        f":rule/{account.resource('SweepRule')['Name']}",
-        f":rule/{account.resource('ChangeRule')['Name']}",
-        f":function:{account.resource('Function')['FunctionName']}",
-        f":function:{account.resource('Function')['FunctionName']}:*",
-        f":log-group:{account.resource('LogGroup')['LogGroupName']}",
-        f":log-group:{account.resource('LogGroup')['LogGroupName']}:*",
-        f":{account.resource('FailureQueue')['QueueName']}",
-        f":{account.resource('RuleDeadLetterQueue')['QueueName']}",
-        f":{account.resource('AlarmTopic')['TopicName']}",
-        ":alarm:mfa-test-*",
-    }
-    guard = stack(ProtectWithScp="yes", NamePrefix="mfa-test").resource("GuardPolicy")
-    *guarded, _ = guard["Content"]["Statement"]
-    resources = []
-    for statement in guarded:
-        resource = statement["Resource"]
-        resources += [resource] if isinstance(resource, str) else resource
-
-    assert all(any(resource.endswith(name) for resource in resources) for name in names)
-    assert len(resources) == len(names)
-    for name, resource in ACCOUNT_TEMPLATE["Resources"].items():
-        if resource["Type"] == "AWS::CloudWatch::Alarm":
-            assert account.resource(name)["AlarmName"].startswith("mfa-test-")
-
-
 def test_users_can_still_be_deleted_under_the_guard():
     guard = stack(ProtectWithScp="yes").resource("GuardPolicy")
     text = json.dumps(guard["Content"])

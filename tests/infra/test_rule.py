@@ -6,6 +6,7 @@ import pytest
 from moto.events.models import EventPattern
 
 import cfn
+import rule_table
 
 EVENTS = cfn.ROOT / "events"
 # What the function acts on, or fails on loudly. The folder says what comes of the events in it.
@@ -42,18 +43,9 @@ IGNORED_BY_THE_FUNCTION = {
 }
 
 
-POLICY = f"arn:aws:iam::{cfn.ACCOUNT}:policy/force-mfa"
-
-
-def pattern(rule, prefix="force-mfa", partition="aws"):
-    resources = {"ForceMfaPolicy": f"arn:{partition}:iam::{cfn.ACCOUNT}:policy/{prefix}"}
-    stack = cfn.Stack(cfn.load("template.yaml"), resources, NamePrefix=prefix)
-    return json.dumps(stack.resource(rule)["EventPattern"])
-
-
 @pytest.fixture(scope="module")
 def matches():
-    return EventPattern.load(pattern("ConsoleUserRule")).matches_event
+    return MATCHERS["ConsoleUserRule"]
 
 
 def files():
@@ -84,97 +76,80 @@ def test_the_rule_lets_through_what_the_function_acts_on(path, matches):
     assert matches(event) == (expected and name not in NEVER_SENT)
 
 
-FUNCTION = f"arn:aws:lambda:us-east-1:{cfn.ACCOUNT}:function:force-mfa"
-QUEUES = f"https://sqs.us-east-1.amazonaws.com/{cfn.ACCOUNT}"
-CLOUDFORMATION = "cloudformation.amazonaws.com"
-CHANGES = [
-    # The policy's text, by whomever.
-    ("iam", "CreatePolicyVersion", {"policyArn": POLICY, "setAsDefault": True}),
-    ("iam", "SetDefaultPolicyVersion", {"policyArn": POLICY, "versionId": "v2"}),
-    ("iam", "DeletePolicy", {"policyArn": POLICY}),
-]
-CHANGES_BY_HAND = [
-    ("iam", "DetachGroupPolicy", {"groupName": "force-mfa-overflow", "policyArn": POLICY}),
-    ("iam", "DeleteGroup", {"groupName": "Force-MFA-overflow"}),
-    ("iam", "AttachRolePolicy", {"roleName": "force-mfa-function", "policyArn": "arn:aws:iam::aws:policy/AdministratorAccess"}),
-    ("iam", "PutRolePolicy", {"roleName": "force-mfa-function", "policyName": "more"}),
-    ("iam", "UpdateAssumeRolePolicy", {"roleName": "force-mfa-function"}),
-    ("lambda", "UpdateFunctionConfiguration20150331v2", {"functionName": "force-mfa"}),
-    ("lambda", "UpdateFunctionCode20150331v2", {"functionName": FUNCTION}),
-    ("lambda", "DeleteFunction20150331", {"functionName": f"{cfn.ACCOUNT}:force-mfa"}),
-    ("lambda", "PutFunctionConcurrency", {"functionName": "force-mfa", "reservedConcurrentExecutions": 0}),
-    ("lambda", "PutFunctionEventInvokeConfig", {"functionName": "force-mfa:$LATEST"}),
-    ("lambda", "DeleteFunctionEventInvokeConfig", {"functionName": f"{FUNCTION}:$LATEST"}),
-    ("lambda", "AddPermission20150331v2", {"functionName": "force-mfa", "principal": "*"}),
-    ("events", "DisableRule", {"name": "force-mfa-console-users"}),
-    ("events", "DeleteRule", {"name": "force-mfa-sweep"}),
-    ("events", "PutRule", {"name": "force-mfa-changes"}),
-    ("events", "RemoveTargets", {"rule": "force-mfa-sweep", "ids": ["function"]}),
-    ("sqs", "DeleteQueue", {"queueUrl": f"{QUEUES}/force-mfa-failures"}),
-    ("sqs", "PurgeQueue", {"queueUrl": f"{QUEUES}/force-mfa-rule-dead-letters"}),
-    ("logs", "DeleteLogGroup", {"logGroupName": "/aws/lambda/force-mfa"}),
-    ("sns", "DeleteTopic", {"topicArn": f"arn:aws:sns:us-east-1:{cfn.ACCOUNT}:force-mfa-alarms"}),
-    ("monitoring", "DeleteAlarms", {"alarmNames": ["other", "force-mfa-silence"]}),
-    ("monitoring", "PutMetricAlarm", {"alarmName": "force-mfa-silence", "threshold": 0}),
-]
-NO_CHANGES = [
-    ("iam", "CreatePolicyVersion", {"policyArn": f"{POLICY}-2"}),
-    ("iam", "AttachUserPolicy", {"userName": "alice", "policyArn": POLICY}),
-    ("iam", "AddUserToGroup", {"userName": "alice", "groupName": "force-mfa-overflow"}),
-    ("iam", "RemoveUserFromGroup", {"userName": "alice", "groupName": "force-mfa-overflow"}),
-    ("iam", "DetachGroupPolicy", {"groupName": "developers", "policyArn": POLICY}),
-    ("iam", "PutRolePolicy", {"roleName": "function", "policyName": "force-mfa"}),
-    ("lambda", "UpdateFunctionCode20150331v2", {"functionName": "not-force-mfa"}),
-    ("lambda", "UpdateFunctionCode20150331v2", {"functionName": f"{FUNCTION}-2"}),
-    ("events", "DisableRule", {"name": "nightly"}),
-    ("sqs", "PurgeQueue", {"queueUrl": f"{QUEUES}/other"}),
-    ("logs", "DeleteLogGroup", {"logGroupName": "/aws/lambda/other"}),
-    ("sns", "DeleteTopic", {"topicArn": f"arn:aws:sns:us-east-1:{cfn.ACCOUNT}:other"}),
-    ("monitoring", "DeleteAlarms", {"alarmNames": ["other"]}),
-]
+MATCHERS = {
+    name: EventPattern.load(json.dumps(pattern)).matches_event
+    for name, pattern in rule_table.patterns(rule_table.account_stack()).items()
+}
+ROWS = list(rule_table.rows())
+CHANGES = [row for row in ROWS if any(rule.endswith("ChangeRule") for rule in row[2])]
 
 
-def change(service, name, parameters, **detail):
-    return {
-        "version": "0",
-        "id": "c3f5e0d1-0000-4000-8000-000000000001",
-        "source": f"aws.{service}",
-        "detail-type": "AWS API Call via CloudTrail",
-        "account": cfn.ACCOUNT,
-        "detail": {
-            "eventSource": f"{service}.amazonaws.com",
-            "eventName": name,
-            "sourceIPAddress": "198.51.100.7",
-            "managementEvent": True,
-            "requestParameters": parameters,
-            **detail,
-        },
+def matching(event):
+    return [rule for rule, matches in MATCHERS.items() if matches(event)]
+
+
+@pytest.mark.parametrize(("what", "event", "expected"), ROWS, ids=lambda value: value if isinstance(value, str) else "")
+def test_an_event_matches_the_rules_that_the_table_names(what, event, expected):
+    assert matching(event) == expected
+
+
+@pytest.mark.parametrize("path", files(), ids=name_of)
+def test_no_test_event_is_a_change_of_the_installation(path):
+    event = json.loads(path.read_text(encoding="utf-8"))
+
+    assert not from_event_bridge(event) or set(matching(event)) <= {"ConsoleUserRule", "FirstSweepRule"}
+
+
+def test_the_table_has_changes_of_each_kind():
+    assert {rule for _, _, rules in CHANGES for rule in rules} == {
+        "PolicyChangeRule", "FunctionChangeRule", "AlarmChangeRule",
+    }  # fmt: skip
+    assert len(CHANGES) > 100
+
+
+@pytest.mark.parametrize(("what", "event", "expected"), CHANGES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_change_that_failed_or_is_no_management_event_is_dropped(what, event, expected):
+    assert matching(with_detail(event, errorCode="AccessDenied")) == []
+    assert matching(with_detail(event, managementEvent=False)) == []
+
+
+def test_cloudformations_changes_are_dropped_except_the_policys_text():
+    by_cloudformation = {
+        event["detail"]["eventName"]
+        for _, event, _ in CHANGES
+        if matching(with_detail(event, sourceIPAddress="cloudformation.amazonaws.com"))
     }
 
-
-@pytest.fixture(scope="module")
-def is_change():
-    return EventPattern.load(pattern("ChangeRule")).matches_event
-
-
-@pytest.mark.parametrize("call", CHANGES + CHANGES_BY_HAND, ids=lambda call: call[1])
-def test_a_change_of_the_guard_is_noticed(call, is_change):
-    assert is_change(change(*call))
-    assert not is_change(change(*call, errorCode="AccessDenied"))
-    # Such as Lambda's Invoke, where a trail logs data events.
-    assert not is_change(change(*call, managementEvent=False))
+    assert by_cloudformation == {
+        "CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion", "SetDefaultPolicyVersion",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("call", NO_CHANGES, ids=lambda call: call[1])
-def test_what_changes_something_else_is_no_change_of_the_guard(call, is_change):
-    assert not is_change(change(*call))
+def with_detail(event, **fields):
+    return {**event, "detail": {**event["detail"], **fields}}
 
 
-def test_cloudformation_goes_unnoticed_but_for_the_policys_text(is_change):
-    assert all(is_change(change(*call, sourceIPAddress=CLOUDFORMATION)) for call in CHANGES)
-    assert not any(is_change(change(*call, sourceIPAddress=CLOUDFORMATION)) for call in CHANGES_BY_HAND)
+def test_every_named_resource_has_a_call_that_a_rule_watches():
+    stack = rule_table.account_stack()
+    types = {resource["Type"] for resource in stack.template["Resources"].values()}
+    watched = {row["each"] for row in rule_table.TABLE["rows"] if "each" in row}
+
+    # A new type must be put into one of the two lists, and a named one into the table.
+    assert types == rule_table.NAMED.keys() | rule_table.UNNAMED.keys()
+    assert watched == rule_table.NAMED.keys()
 
 
-def test_the_patterns_are_not_longer_than_event_bridge_takes():
-    for rule in ("ConsoleUserRule", "ChangeRule"):
-        assert len(pattern(rule, prefix="a" * 40, partition="aws-us-gov")) <= 2048
+@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
+def test_the_patterns_are_not_longer_than_event_bridge_takes(partition):
+    # The longest name of a stack has 128 characters.
+    longest = rule_table.account_stack(prefix="a" * 40, partition=partition, region="us-gov-west-1")
+    longest.pseudo["AWS::StackId"] += "a" * (128 + 36)
+
+    for rule, pattern in rule_table.patterns(longest).items():
+        assert len(json.dumps(pattern, separators=(",", ":"))) <= 2048, rule
+
+
+def test_a_rule_keeps_its_names_within_the_limit():
+    for kind, name, _ in rule_table.named_resources(rule_table.account_stack(prefix="a" * 40)):
+        # A rule's name and a role's name have at most 64 characters.
+        assert len(name) <= (64 if kind in ("AWS::Events::Rule", "AWS::IAM::Role") else 80), name

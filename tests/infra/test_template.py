@@ -30,6 +30,13 @@ def test_a_service_managed_stack_set_takes_the_template():
     assert len(text.encode()) <= 51_200
 
 
+def test_the_release_is_the_crates():
+    cargo = (cfn.ROOT / "Cargo.toml").read_text(encoding="utf-8")
+    [version] = re.findall(r'^version = "(.+)"$', cargo, re.MULTILINE)
+
+    assert TEMPLATE["Outputs"]["Release"]["Value"] == version
+
+
 def test_sam_knows_how_to_build_the_function():
     metadata = TEMPLATE["Resources"]["Function"]["Metadata"]
 
@@ -91,30 +98,80 @@ def test_the_log_is_kept_for_as_long_as_was_said():
     assert stack().resource("Function")["LoggingConfig"]["LogGroup"] == "<LogGroup>"
 
 
-def test_the_rules_reach_the_function_and_may():
-    for rule, permission in [
-        ("ConsoleUserRule", "ConsoleUserRulePermission"),
-        ("SweepRule", "SweepRulePermission"),
-        ("ChangeRule", "ChangeRulePermission"),
-    ]:
-        [target] = stack().resource(rule)["Targets"]
-        assert target["Arn"] == "<Function.Arn>"
-        assert target["DeadLetterConfig"] == {"Arn": "<RuleDeadLetterQueue.Arn>"}
-        assert stack().resource(permission) == {
-            "FunctionName": "<Function.Arn>",
-            "Action": "lambda:InvokeFunction",
-            "Principal": "events.amazonaws.com",
-            "SourceArn": f"<{rule}.Arn>",
-        }
+RULES = sorted(resources_of("AWS::Events::Rule"))
 
 
-def test_a_sweep_runs_every_six_hours():
-    rule = stack().resource("SweepRule")
-
-    assert rule["ScheduleExpression"] == "rate(6 hours)"
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_may_invoke_the_function(rule):
+    [target] = stack().resource(rule)["Targets"]
+    assert target["Arn"] == "<Function.Arn>"
+    assert target["DeadLetterConfig"] == {"Arn": "<RuleDeadLetterQueue.Arn>"}
     # A dead letter is the event that the rule had, whatever it would have sent in its place: a constant input would be
     # lost with it.
-    assert not {"Input", "InputPath", "InputTransformer"} & set(rule["Targets"][0])
+    assert not {"Input", "InputPath", "InputTransformer"} & set(target)
+    assert stack().resource(f"{rule}Permission") == {
+        "FunctionName": "<Function.Arn>",
+        "Action": "lambda:InvokeFunction",
+        "Principal": "events.amazonaws.com",
+        "SourceArn": f"<{rule}.Arn>",
+    }
+
+
+def test_each_permission_belongs_to_a_rule():
+    assert sorted(resources_of("AWS::Lambda::Permission")) == [f"{rule}Permission" for rule in RULES]
+
+
+@pytest.mark.parametrize("hours", PARAMETERS["SweepEveryHours"]["AllowedValues"])
+def test_a_sweep_runs_as_often_as_the_parameter_says(hours):
+    schedule = stack(SweepEveryHours=hours).resource("SweepRule")["ScheduleExpression"]
+
+    # EventBridge refuses `rate(1 hours)`.
+    assert schedule == f"rate({hours} {'hour' if hours == '1' else 'hours'})"
+    assert 24 % int(hours) == 0
+
+
+def test_a_sweep_runs_every_six_hours_by_default():
+    assert stack().resource("SweepRule")["ScheduleExpression"] == "rate(6 hours)"
+
+
+def test_the_mapping_has_a_row_for_each_schedule():
+    assert list(TEMPLATE["Mappings"]["Sweep"]) == PARAMETERS["SweepEveryHours"]["AllowedValues"]
+
+
+def dependencies(name):
+    """What CloudFormation creates before a resource."""
+    resource = TEMPLATE["Resources"][name]
+    found = set(listed(resource.get("DependsOn", []))) | set(references(resource["Properties"]))
+    found &= TEMPLATE["Resources"].keys()
+    return found.union(*map(dependencies, found))
+
+
+def listed(value):
+    return [value] if isinstance(value, str) else value
+
+
+def references(node):
+    if isinstance(node, list):
+        for item in node:
+            yield from references(item)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key == "Ref":
+                yield value
+            elif key == "Fn::GetAtt":
+                yield value.split(".")[0] if isinstance(value, str) else value[0]
+            elif key == "Fn::Sub":
+                yield from (name.split(".")[0] for name in re.findall(r"\$\{([^!}]+)\}", value))
+            else:
+                yield from references(value)
+
+
+@pytest.mark.parametrize("alarm", resources_of("AWS::CloudWatch::Alarm"))
+def test_the_first_sweeps_rule_is_there_before_an_alarm(alarm):
+    # A rule that is created last may miss the CREATE_COMPLETE of its own stack.
+    assert dependencies(alarm) >= {
+        "FirstSweepRule", "FirstSweepRulePermission", "FunctionFailures", "RuleDeadLetterQueuePolicy",
+    }  # fmt: skip
 
 
 def test_an_event_gets_two_more_tries_and_then_the_failure_queue():
@@ -148,9 +205,11 @@ def test_only_our_rules_may_send_to_the_dead_letter_queue():
         (
             {"Service": "events.amazonaws.com"},
             "sqs:SendMessage",
-            {"ArnEquals": {"aws:SourceArn": ["<ConsoleUserRule.Arn>", "<SweepRule.Arn>", "<ChangeRule.Arn>"]}},
+            {"ArnEquals": {"aws:SourceArn": policy["Statement"][0]["Condition"]["ArnEquals"]["aws:SourceArn"]}},
         )
     ]
+    sources = policy["Statement"][0]["Condition"]["ArnEquals"]["aws:SourceArn"]
+    assert sorted(sources) == [f"<{rule}.Arn>" for rule in RULES]
 
 
 def test_the_policy_and_the_group_outlive_the_stack():
@@ -182,48 +241,101 @@ def test_a_prefix_names_everything():
     assert other.resource("Function")["FunctionName"] == "mfa-test"
 
 
-ALARMS = {
-    "RuleDeadLettersAlarm": ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "notBreaching"),
-    "FailuresAlarm": ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "notBreaching"),
-    "UndeliverableAlarm": ("AWS/Lambda", "DestinationDeliveryFailures", "notBreaching"),
-    "SilenceAlarm": ("AWS/Lambda", "Invocations", "breaching"),
-    "UncoveredAlarm": ("ForceMfa", "Uncovered", "notBreaching"),
-    "FailedAlarm": ("ForceMfa", "Failed", "notBreaching"),
-    "ErrorsAlarm": ("AWS/Lambda", "Errors", "notBreaching"),
-    "ChangesAlarm": ("AWS/Events", "TriggeredRules", "notBreaching"),
-}
+# What an alarm rests on: it goes off if the statistic is more than 0 in five minutes.
+COUNTS = {
+    "FailureQueueAlarm": ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "<FailureQueue.QueueName>", "ignore"),
+    "RuleQueueAlarm": ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "<RuleDeadLetterQueue.QueueName>", "ignore"),
+    "UndeliverableAlarm": ("AWS/Lambda", "DestinationDeliveryFailures", "FunctionName", "<Function>", "notBreaching"),
+    "UncoveredAlarm": ("ForceMfa", "Uncovered", "FunctionName", "<Function>", "ignore"),
+    "PolicyBrokenAlarm": ("ForceMfa", "PolicyBroken", "FunctionName", "<Function>", "ignore"),
+}  # fmt: skip
+ALARMS = list(resources_of("AWS::CloudWatch::Alarm"))
 
 
-def test_there_is_an_alarm_for_each_way_to_fail():
-    found = {}
-    for name in resources_of("AWS::CloudWatch::Alarm"):
-        alarm = stack().resource(name)
-        found[name] = (alarm["Namespace"], alarm["MetricName"], alarm["TreatMissingData"])
-        if alarm["Namespace"] == "ForceMfa":
-            assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": "<Function>"}]
-    assert found == ALARMS
+def test_there_is_an_alarm_for_each_thing_to_do():
+    assert [stack().resource(alarm)["AlarmName"] for alarm in ALARMS] == [
+        "force-mfa-no-sweep",
+        "force-mfa-failure-queue-not-empty",
+        "force-mfa-rule-queue-not-empty",
+        "force-mfa-failures-undeliverable",
+        "force-mfa-user-uncovered",
+        "force-mfa-changed",
+        "force-mfa-policy-broken",
+    ]
+    assert set(ALARMS) - set(COUNTS) == {"NoSweepAlarm", "ChangedAlarm"}
 
 
-def test_a_day_without_an_invocation_is_an_alarm():
-    alarm = stack().resource("SilenceAlarm")
+@pytest.mark.parametrize("alarm", COUNTS)
+def test_one_of_what_an_alarm_counts_sets_it_off(alarm):
+    namespace, metric, dimension, value, missing = COUNTS[alarm]
+    properties = stack().resource(alarm)
 
-    assert alarm["Period"] * alarm["EvaluationPeriods"] == 24 * 3600
-    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Sum", "LessThanThreshold")
-    assert alarm["Threshold"] == 1
+    assert (properties["Namespace"], properties["MetricName"]) == (namespace, metric)
+    assert properties["Dimensions"] == [{"Name": dimension, "Value": value}]
+    assert properties["Statistic"] in ("Maximum", "Sum")
+    assert (properties["Period"], properties["EvaluationPeriods"]) == (300, 1)
+    assert (properties["ComparisonOperator"], properties["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert properties["TreatMissingData"] == missing
 
 
-def test_one_change_of_the_guard_is_an_alarm():
-    alarm = stack().resource("ChangesAlarm")
+def test_no_sweep_for_twice_the_schedule_and_an_hour_is_an_alarm():
+    for hours in map(int, PARAMETERS["SweepEveryHours"]["AllowedValues"]):
+        alarm = stack(SweepEveryHours=str(hours)).resource("NoSweepAlarm")
+        filled, sweeps = alarm["Metrics"]
+        statistic = sweeps["MetricStat"]
 
-    assert alarm["Dimensions"] == [{"Name": "RuleName", "Value": "<ChangeRule>"}]
-    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Sum", "GreaterThanThreshold", 0)
+        assert (filled["Expression"], filled["ReturnData"]) == (f"FILL({sweeps['Id']}, 0)", True)
+        assert statistic["Metric"] == {
+            "Namespace": "ForceMfa",
+            "MetricName": "SweepFinished",
+            "Dimensions": [{"Name": "FunctionName", "Value": "<Function>"}],
+        }
+        assert (statistic["Stat"], sweeps["ReturnData"]) == ("SampleCount", False)
+        silent = statistic["Period"] * alarm["EvaluationPeriods"]
+        assert silent == (2 * hours + 1) * 3600
+        # How far back CloudWatch looks with periods of an hour: EvaluationPeriods in botocore's PutMetricAlarm.
+        assert silent <= 7 * 24 * 3600
+        # All of the periods must be empty, which is the default.
+        assert "DatapointsToAlarm" not in alarm
+        assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
+        # No data before the first sweep; a fresh stack is no alarm.
+        assert alarm["TreatMissingData"] == "missing"
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_an_alarm_says_which_command_to_run_first(alarm):
+    description = stack().resource(alarm)["AlarmDescription"]
+
+    # How long CloudWatch lets it be: AlarmDescription in botocore's PutMetricAlarm.
+    assert len(description) <= 1024
+    assert re.search(r"`(aws|force-mfa|filter) [^`]+`", description)
+    # A mail to every account at its installation, when there is data for the first time.
+    assert "OKActions" not in stack().resource(alarm)
+
+
+def test_one_change_of_the_installation_is_an_alarm():
+    alarm = stack().resource("ChangedAlarm")
+    sum_of, *counted = alarm["Metrics"]
+
+    assert sum_of["Expression"] == f"SUM([{', '.join(metric['Id'] for metric in counted)}])"
+    assert sum_of["ReturnData"] and not any(metric["ReturnData"] for metric in counted)
+    statistics = [metric["MetricStat"] for metric in counted]
+    assert {(s["Metric"]["Namespace"], s["Metric"]["MetricName"], s["Stat"]) for s in statistics} == {
+        ("AWS/Events", "TriggeredRules", "Sum")
+    }
+    dimensions = [dimension for s in statistics for dimension in s["Metric"]["Dimensions"]]
+    assert dimensions == [
+        {"Name": "RuleName", "Value": f"<{rule}>"} for rule in ("PolicyChangeRule", "FunctionChangeRule", "AlarmChangeRule")
+    ]
+    assert sorted(d["Value"] for d in dimensions) == [f"<{rule}>" for rule in RULES if rule.endswith("ChangeRule")]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
 def test_alarms_go_where_they_were_told_to(alarm):
     topic = "arn:aws:sns:us-east-1:123456789012:security"
 
-    assert "AlarmActions" not in stack().resource(alarm)
+    assert stack().resource(alarm)["AlarmActions"] == []
     assert stack(AlarmTopicArn=topic).resource(alarm)["AlarmActions"] == [topic]
     by_mail = stack(AlarmEmail="security@example.com")
     assert by_mail.resource(alarm)["AlarmActions"] == ["<AlarmTopic>"]
@@ -298,7 +410,7 @@ def accepts(template, parameter, value):
         ("ExemptUsers", ["alice", "ci-*", "*-bot,break-glass", "a@b.c"], ["*", "a,,b", "a, b", "a/b", "a;b", ",a", "a,*"]),
         ("ExemptPaths", ["/service/", "/ci/,/a/b/"], ["/", "service", "/service", "//", "/a//b/", "/a/,", "/a/, /b/"]),
         ("ExemptTag", ["mfa", "mfa=exempt", "team:mfa=not needed"], ["=x", "mfa=", " mfa", "mfa,x"]),
-        ("SweepSchedule", ["rate(6 hours)", "rate(1 hour)", "rate(1 day)", "cron(0 6 * * ? *)"], ["6 hours", "rate(0 hours)", "rate(2 days)", "rate(7 days)", "", "cron()"]),
+        ("SweepEveryHours", ["1", "6", "24"], ["0", "5", "48", "rate(6 hours)"]),
         ("ReservedConcurrency", ["", "1", "100"], ["0", "-1", "two", "01"]),
         ("AlarmEmail", ["", "security@example.com"], ["security", "a b@example.com", "a@b"]),
         ("AlarmTopicArn", ["", "arn:aws-cn:sns:cn-north-1:123456789012:t"], ["t", "arn:aws:sqs:us-east-1:123456789012:q"]),
@@ -308,7 +420,7 @@ def accepts(template, parameter, value):
         ("PermissionsBoundaryName", ["", "boundary", "a/b/boundary"], ["/boundary", "arn:aws:iam::123456789012:policy/b", "a b"]),
         ("Mode", ["enforce", "report"], ["", "Enforce", "on"]),
         ("CredentialScope", ["all", "console-only"], ["", "none"]),
-        ("LogLevel", ["INFO"], ["info"]),
+        ("LogLevel", ["INFO", "WARN", "ERROR"], ["info", "DEBUG", "TRACE"]),
     ],
 )  # fmt: skip
 def test_parameters_refuse_nonsense(parameter, good, bad):

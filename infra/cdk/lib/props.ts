@@ -107,11 +107,11 @@ export interface TemplateProps {
   readonly architecture?: "arm64" | "x86_64";
 
   /**
-   * How often the whole account is looked through for users without the policy. At least once a day, or the alarm
-   * that the function has not run for a day goes off.
-   * @default rate(6 hours)
+   * How many hours apart the sweeps are. A sweep checks every user of the account, and repairs what a lost event
+   * left undone. An alarm goes off if no sweep has finished for twice as long and an hour.
+   * @default 6
    */
-  readonly sweepSchedule?: string;
+  readonly sweepEveryHours?: "1" | "2" | "3" | "4" | "6" | "8" | "12" | "24";
 
   /**
    * Concurrency set aside for the function alone. Empty: none, which is right unless other functions of the
@@ -125,7 +125,7 @@ export interface TemplateProps {
    * Metrics, and the alarms that rest on them, do not depend on it.
    * @default INFO
    */
-  readonly logLevel?: "TRACE" | "DEBUG" | "INFO" | "WARN" | "ERROR";
+  readonly logLevel?: "INFO" | "WARN" | "ERROR";
 
   /**
    * Name of the policy and the function, and beginning of every other name. Changing it later makes a new policy;
@@ -239,11 +239,10 @@ export const PARAMETERS: Readonly<Record<keyof TemplateProps, Parameter>> = {
     byDefault: "arm64",
     allowed: ["arm64","x86_64"],
   },
-  sweepSchedule: {
-    name: "SweepSchedule",
-    byDefault: "rate(6 hours)",
-    pattern: /^(?:^(rate\((1 minute|1 hour|1 day|[1-9][0-9]* (minutes|hours))\)|cron\([^()]+\))$)$/,
-    constraint: "must be rate(...) or cron(...), such as rate(6 hours), and come round at least once a day",
+  sweepEveryHours: {
+    name: "SweepEveryHours",
+    byDefault: "6",
+    allowed: ["1","2","3","4","6","8","12","24"],
   },
   reservedConcurrency: {
     name: "ReservedConcurrency",
@@ -254,7 +253,7 @@ export const PARAMETERS: Readonly<Record<keyof TemplateProps, Parameter>> = {
   logLevel: {
     name: "LogLevel",
     byDefault: "INFO",
-    allowed: ["TRACE","DEBUG","INFO","WARN","ERROR"],
+    allowed: ["INFO","WARN","ERROR"],
   },
   namePrefix: {
     name: "NamePrefix",
