@@ -200,6 +200,7 @@ impl Coverage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential_report::Activity;
 
     /// Times of creation, in seconds: by the report, by the listing → whether the report tells of the listed user.
     #[test]
@@ -215,6 +216,7 @@ mod tests {
                 has_password: true,
                 password_last_changed: None,
                 has_mfa: false,
+                activity: Activity::default(),
             };
             let listing = ListedUser { name: user.clone(), path: "/".into(), created: at(listed) };
             let (rows, unreported) = compare(vec![row], vec![listing]);
@@ -232,6 +234,7 @@ mod tests {
             has_password: true,
             password_last_changed: None,
             has_mfa: false,
+            activity: Activity::default(),
         };
         let listing = ListedUser { name: user, path: "/eng/eu/".into(), created: DateTime::default() };
         // A row without a time of creation is no other user's.

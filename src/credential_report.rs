@@ -21,6 +21,19 @@ pub struct Row {
     pub password_last_changed: Option<DateTime<Utc>>,
     /// Whether it has an MFA device.
     pub has_mfa: bool,
+    /// Use of password and access keys.
+    pub activity: Activity,
+}
+
+/// How a user's credentials are used. The report says when a key was last used with a delay of some hours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// When the password was last used to sign in; missing if it never was, or not since October 2014.
+    pub password_last_used: Option<DateTime<Utc>>,
+    /// Number of active access keys, at most 2.
+    pub access_keys: u8,
+    /// When an active access key was last used; missing if none was, or not since April 2015.
+    pub access_key_last_used: Option<DateTime<Utc>>,
 }
 
 /// A report that is no credential report.
@@ -48,11 +61,20 @@ pub fn read(report: &[u8]) -> Result<Vec<Row>, MissingColumn> {
         column("password_last_changed")?,
         column("mfa_active")?,
     ];
+    // These columns decide nothing: without them a sweep works as well.
+    let optional = |name: &'static str| column(name).ok();
+    let password_last_used = optional("password_last_used");
+    let keys = [
+        (optional("access_key_1_active"), optional("access_key_1_last_used_date")),
+        (optional("access_key_2_active"), optional("access_key_2_last_used_date")),
+    ];
     let mut rows = Vec::new();
     for record in reader.byte_records().filter_map(Result::ok).filter(|record| record.len() == header.len()) {
         let text = |column: usize| record.get(column).and_then(|field| str::from_utf8(field).ok()).unwrap_or_default();
         let Some(name) = UserName::new(text(user)) else { continue };
         let Some(has_password) = flag(text(has_password)) else { continue };
+        let active = keys.iter().filter(|(active, _)| active.is_some_and(|column| flag(text(column)) == Some(true)));
+        let active = active.map(|(_, last_used)| *last_used);
         rows.push(Row {
             user: name,
             arn: text(arn).to_owned(),
@@ -60,6 +82,11 @@ pub fn read(report: &[u8]) -> Result<Vec<Row>, MissingColumn> {
             has_password,
             password_last_changed: time(text(password_last_changed)),
             has_mfa: flag(text(has_mfa)) == Some(true),
+            activity: Activity {
+                password_last_used: password_last_used.and_then(|column| time(text(column))),
+                access_keys: active.clone().map(|_| 1).sum(),
+                access_key_last_used: active.filter_map(|used| time(text(used?))).max(),
+            },
         });
     }
     Ok(rows)
@@ -154,6 +181,34 @@ mod tests {
     fn what_is_no_credential_report_is_refused() {
         for bad in [&b""[..], b"<html>", b"user,arn\nalice,x", &[0xff, 0xfe, 0x00]] {
             assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_active_keys_count() {
+        const HEADER: &str = "user,arn,user_creation_time,password_enabled,password_last_used,password_last_changed,\
+                              mfa_active,access_key_1_active,access_key_1_last_used_date,access_key_2_active,\
+                              access_key_2_last_used_date";
+        let begin = "alice,arn:aws:iam::123456789012:user/alice,2026-01-01T00:00:00+00:00,true";
+        let used = |day: u8| format!("2026-03-0{day}T00:00:00+00:00");
+        let at = |day: u8| Some(used(day).parse().unwrap());
+        for (rest, expected) in [
+            ("no_information,N/A,false,false,N/A,false,N/A".to_owned(), Activity::default()),
+            (
+                format!("{},N/A,false,true,{},true,{}", used(1), used(3), used(2)),
+                Activity { password_last_used: at(1), access_keys: 2, access_key_last_used: at(3) },
+            ),
+            (
+                format!("no_information,N/A,false,false,{},true,{}", used(3), used(2)),
+                Activity { password_last_used: None, access_keys: 1, access_key_last_used: at(2) },
+            ),
+            (
+                "no_information,N/A,false,true,N/A,false,N/A".to_owned(),
+                Activity { password_last_used: None, access_keys: 1, access_key_last_used: None },
+            ),
+        ] {
+            let rows = read(format!("{HEADER}\n{begin},{rest}").as_bytes()).unwrap();
+            assert_eq!(rows[0].activity, expected, "{rest}");
         }
     }
 }

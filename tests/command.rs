@@ -81,14 +81,20 @@ fn status_tells_of_every_console_user_how_it_is_covered() {
     );
     assert_eq!(
         json["totals"],
-        json!({"console_users": 6, "without_mfa": 5, "covered": 2, "exempt": 2, "uncovered": 2, "existing": 1})
+        json!({
+            "console_users": 6, "without_mfa": 5, "covered": 2, "exempt": 2, "uncovered": 2, "existing": 1, "unknown": 0,
+            "uncovered_with_keys": 0,
+        })
     );
     assert_eq!((&json["account"], &json["policy_arn"]), (&json!("123456789012"), &json!(POLICY)));
     // moto's report is from 2015.
     assert!(json["report_age_s"].as_i64() > Some(0));
     assert_eq!(
         json["users"][0],
-        json!({"user": "alice", "arn": "arn:aws:iam::123456789012:user/alice", "mfa": true, "coverage": "direct", "detail": ""})
+        json!({
+            "user": "alice", "arn": "arn:aws:iam::123456789012:user/alice", "mfa": true, "coverage": "direct",
+            "detail": "", "password_last_used": null, "access_keys": 0, "access_key_last_used": null,
+        })
     );
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["account", "policy_arn", "release", "report_age_s", "totals", "users"], "and nothing else");
@@ -100,20 +106,95 @@ fn status_tells_of_every_console_user_how_it_is_covered() {
 
     let csv = status(&["--format", "csv"]);
     assert_eq!(csv.code, 1);
-    assert_eq!(csv.out.lines().next(), Some("user,arn,mfa,coverage,detail"));
-    assert_eq!(csv.out.lines().nth(1), Some("alice,arn:aws:iam::123456789012:user/alice,true,direct,"));
+    assert_eq!(
+        csv.out.lines().next(),
+        Some("user,arn,mfa,coverage,detail,password_last_used,access_keys,access_key_last_used")
+    );
+    assert_eq!(csv.out.lines().nth(1), Some("alice,arn:aws:iam::123456789012:user/alice,true,direct,,,0,"));
     assert_eq!(csv.out.lines().count(), 7);
 
     let table = status(&[]);
     assert_eq!(table.code, 1);
     let row: Vec<&str> = table.out.lines().nth(2).unwrap().split_whitespace().collect();
     assert_eq!(row, ["bob", "no", "by", "group", GROUP]);
-    assert!(table.out.contains("uncovered        2   1 existing (from before the policy), 1 new"), "{}", table.out);
+    assert!(
+        table.out.contains("uncovered        2   1 existing (password older than the policy), 1 new"),
+        "{}",
+        table.out
+    );
     assert!(!table.out.contains('\x1b'), "no colour in a pipe");
     assert_eq!(table.err, "", "no bar in a pipe");
 
     // With everyone exempt, nobody is uncovered.
     assert_eq!(account.run(&["status", "--no-stack", "--policy-arn", POLICY, "--exempt-users", "*"]).code, 0);
+}
+
+#[test]
+fn a_failed_look_up_makes_its_user_unknown() {
+    let account = Account::new().with_policy();
+    account.console_user("alice").console_user("bob");
+    let through = denying(&account, "GetLoginProfile", "bob");
+    let status = told(&mut command(&through, &["status", "--no-stack", "--format", "json"]));
+    status.ends(1, "1 user(s) could not be looked up. The last: iam:GetLoginProfile: IAM answered AccessDenied");
+    let users = coverage(&status.json());
+    assert_eq!(users["alice"], ("none".to_owned(), "new".to_owned()));
+    let (bob, detail) = &users["bob"];
+    assert_eq!((bob.as_str(), &status.json()["totals"]["unknown"]), ("unknown", &json!(1)));
+    assert!(detail.starts_with("GetLoginProfile: IAM answered AccessDenied"), "{detail}");
+
+    // With nobody uncovered, an unknown user alone is not a good end.
+    account.iam("AttachUserPolicy", &[("UserName", "alice"), ("PolicyArn", POLICY)]);
+    let status = told(&mut command(&through, &["status", "--no-stack", "--uncovered"]));
+    assert_eq!(status.code, 1, "{status:?}");
+    assert!(status.out.contains("bob") && !status.out.contains("alice"), "{status:?}");
+}
+
+#[test]
+fn uncovered_users_with_a_key_in_use_are_marked() {
+    let account = Account::new();
+    account.console_user("bob.used").console_user("bob.unused").console_user("carol.covered");
+    let account = account.with_policy();
+    account.iam("AttachUserPolicy", &[("UserName", "carol.covered"), ("PolicyArn", POLICY)]);
+    for user in ["bob.used", "carol.covered"] {
+        account.use_new_key(user);
+    }
+    account.iam("CreateAccessKey", &[("UserName", "bob.unused")]);
+
+    let json = account.run(&["status", "--no-stack", "--format", "json"]).json();
+    let keys = |place: usize| {
+        let user = &json["users"][place];
+        (
+            user["user"].as_str().unwrap(),
+            user["access_keys"].as_u64().unwrap(),
+            user["access_key_last_used"].is_string(),
+        )
+    };
+    assert_eq!(
+        [keys(0), keys(1), keys(2)],
+        [("bob.unused", 1, false), ("bob.used", 1, true), ("carol.covered", 1, true)]
+    );
+    assert_eq!(json["totals"]["uncovered_with_keys"], 1);
+    let table = account.run(&["status", "--no-stack"]).out;
+    let row = |user: &str| table.lines().find(|line| line.starts_with(user)).unwrap();
+    assert!(row("bob.used").ends_with("1, used 0 s ago *") || row("bob.used").ends_with(" s ago *"), "{table}");
+    assert!(row("bob.unused").ends_with("1, never used"), "{table}");
+    assert!(row("carol.covered").ends_with(" s ago"), "{table}");
+    assert!(table.contains("with keys      1   * access key used within 90 days"), "{table}");
+}
+
+#[test]
+fn no_field_of_the_csv_begins_like_a_formula() {
+    let account = Account::new().with_policy();
+    account.console_user("=cmd").console_user("+1").console_user("-1").console_user("@sum").console_user("alice");
+    account.iam("CreateGroup", &[("GroupName", "=group")]);
+    account.iam("AttachGroupPolicy", &[("GroupName", "=group"), ("PolicyArn", POLICY)]);
+    account.iam("AddUserToGroup", &[("UserName", "alice"), ("GroupName", "=group")]);
+    let csv = account.run(&["status", "--no-stack", "--format", "csv"]).out;
+    let fields: Vec<&str> = csv.lines().flat_map(|line| line.split(',')).collect();
+    for field in ["'=cmd", "'+1", "'-1", "'@sum", "'=group"] {
+        assert!(fields.contains(&field), "{field} is not in {csv}");
+    }
+    assert!(!fields.iter().any(|field| field.starts_with(['=', '+', '-', '@'])), "{csv}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Account {
         for (key, value) in parameters {
             form.extend(["&", key, "=", &percent_encoded(value)]);
         }
-        let (status, body) = post(self.port, service, "Content-Type: application/x-www-form-urlencoded\r\n", &form);
+        let (status, body) = post(self.port, service, FORM, &form);
         assert_eq!(status, 200, "{action}: {body}");
         body
     }
@@ -92,6 +92,14 @@ impl Account {
 
     pub fn carries_policy(&self, user: &str) -> bool {
         self.iam("ListAttachedUserPolicies", &[("UserName", user)]).contains(POLICY)
+    }
+
+    /// Creates an access key, and makes a call with it.
+    pub fn use_new_key(&self, user: &str) {
+        let answer = self.iam("CreateAccessKey", &[("UserName", user)]);
+        let key = answer.split("<AccessKeyId>").nth(1).unwrap().split('<').next().unwrap();
+        let (status, body) = post_as(key, self.port, "sts", FORM, "Action=GetCallerIdentity");
+        assert_eq!(status, 200, "{body}");
     }
 
     /// The command, with this account's endpoint and credentials and nothing of the caller's environment.
@@ -126,11 +134,18 @@ pub fn percent_encoded(text: &str) -> String {
     text.bytes().map(|b| if unreserved(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
+/// The header of the query protocol.
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+
 pub fn post(port: u16, service: &str, headers: &str, body: &str) -> (u16, String) {
+    post_as("test", port, service, headers, body)
+}
+
+fn post_as(key: &str, port: u16, service: &str, headers: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request = format!(
         "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}Authorization: AWS4-HMAC-SHA256 \
-         Credential=test/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
+         Credential={key}/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -284,7 +299,8 @@ fn pass_on(port: u16, head: &str, body: &str) -> Option<String> {
 /// Passes everything on to the account, but denies the action for the user.
 pub fn denying(account: &Account, action: &'static str, user: &'static str) -> String {
     in_front_of(account, move |_, body| {
-        let is_meant = body.contains(&format!("Action={action}&")) && body.contains(&format!("UserName={user}&"));
+        let has = |pair: String| body.split('&').any(|parameter| parameter == pair);
+        let is_meant = has(format!("Action={action}")) && has(format!("UserName={user}"));
         is_meant
             .then(|| error("AccessDenied", "User bob is not authorized").replace("400 Bad Request", "403 Forbidden"))
     })

@@ -1,18 +1,22 @@
 //! Reads one account and returns its [`Status`]: every console user, and how the user gets the policy. Prints nothing.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use force_mfa::account::{Account, CoveredBy, exempt_by_report};
+use force_mfa::credential_report::Activity;
 use force_mfa::exemption::Exemption;
 use force_mfa::iam::{Iam, IamError};
 use force_mfa::identifiers::{PolicyArn, UserName};
 use force_mfa::pace;
 use force_mfa::settings::Settings;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::error::CliError;
 use crate::session::{Session, TIME_LIMIT};
-use crate::terminal::Interrupt;
+use crate::terminal::{Interrupt, one_line};
+
+/// An access key that was used within this time is in use: the policy would stop it.
+pub const IN_USE: TimeDelta = TimeDelta::days(90);
 
 /// One account. Serialized, it is the object that `status --format json` prints.
 #[derive(Debug, Serialize)]
@@ -32,10 +36,13 @@ pub struct Status {
     /// When IAM generated the credential report.
     #[serde(skip)]
     pub reported_at: DateTime<Utc>,
+    /// Why a user is unknown, and what to do about it; of the last one.
+    #[serde(skip)]
+    pub failure: Option<CliError>,
 }
 
 /// Counts of the console users of an account.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
     /// All.
     pub console_users: usize,
@@ -49,6 +56,10 @@ pub struct Totals {
     pub uncovered: usize,
     /// The uncovered ones whose password is older than the policy.
     pub existing: usize,
+    /// Those for whom a look-up failed.
+    pub unknown: usize,
+    /// The uncovered ones with an active access key that was used within [`IN_USE`].
+    pub uncovered_with_keys: usize,
 }
 
 /// One console user.
@@ -58,12 +69,21 @@ pub struct ConsoleUser {
     pub user: String,
     /// The ARN of the user.
     pub arn: String,
-    /// Whether the user has an MFA device.
-    pub mfa: bool,
+    /// Whether the user has an MFA device; `None` if a look-up failed.
+    pub mfa: Option<bool>,
     /// How the user gets the policy.
     pub coverage: Coverage,
-    /// The group, the setting that exempts, or `existing` or `new`; empty if the policy is attached to the user.
+    /// The group, the setting that exempts, `existing` or `new`, or the error of the look-up; empty if
+    /// the policy is attached to the user.
     pub detail: String,
+    /// When the password was last used, by the credential report.
+    #[serde(serialize_with = "rfc3339")]
+    pub password_last_used: Option<DateTime<Utc>>,
+    /// Number of active access keys; `None` if the user is newer than the credential report.
+    pub access_keys: Option<u8>,
+    /// When an active access key was last used, by the credential report.
+    #[serde(serialize_with = "rfc3339")]
+    pub access_key_last_used: Option<DateTime<Utc>>,
 }
 
 /// How a console user gets the policy.
@@ -78,6 +98,20 @@ pub enum Coverage {
     Exempt,
     /// The user has neither the policy nor an exemption.
     None,
+    /// A look-up failed.
+    Unknown,
+}
+
+impl ConsoleUser {
+    /// Whether the policy would stop an access key that is in use at this time: the user is uncovered, and has one.
+    pub fn has_key_to_lose(&self, now: DateTime<Utc>) -> bool {
+        self.coverage == Coverage::None && self.access_key_last_used.is_some_and(|used| now - used < IN_USE)
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn rfc3339<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).serialize(serializer)
 }
 
 /// Reads the account of the session. Calls `progress` after each user that costs a call of its own, with how many are
@@ -99,15 +133,12 @@ pub async fn read(
     let mut users: Vec<ConsoleUser> = settled
         .into_iter()
         .map(|candidate| {
-            let known = Answer {
-                mfa: candidate.mfa == Some(true),
-                existing: candidate.existing == Some(true),
-                exempt: candidate.exempt,
-            };
+            let known =
+                Answer { mfa: candidate.mfa, existing: candidate.existing == Some(true), exempt: candidate.exempt };
             user(candidate, &known)
         })
         .collect();
-    let mut failed = None;
+    let mut failure = None;
     let (mut done, all) = (0, open.len());
     let call = |candidate: Candidate| {
         let answer = ask(iam.clone(), settings.clone(), account.policy_created, candidate.clone());
@@ -123,23 +154,25 @@ pub async fn read(
             match answer {
                 Ok(Some(answer)) => users.push(user(candidate, &answer)),
                 Ok(None) => {}
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    users.push(unknown(candidate, &error));
+                    failure = Some(error.into());
+                }
             }
         },
     )
     .await;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
     users.sort_by(|one, other| one.user.cmp(&other.user));
+    let now = Utc::now();
     Ok(Status {
         account: settings.policy.account().to_owned(),
         release: session.release().map(str::to_owned),
         policy_arn: settings.policy.to_string(),
-        report_age_s: (Utc::now() - account.reported_at).num_seconds().max(0),
-        totals: totals(&users),
+        report_age_s: (now - account.reported_at).num_seconds().max(0),
+        totals: totals(&users, now),
         users,
         reported_at: account.reported_at,
+        failure,
     })
 }
 
@@ -155,20 +188,23 @@ struct Candidate {
     existing: Option<bool>,
     covered_by: Option<CoveredBy>,
     exempt: Option<Exemption>,
+    /// By the report; unknown if the user is newer.
+    activity: Option<Activity>,
 }
 
 /// What had to be asked about a user.
 #[derive(Clone, Debug)]
 struct Answer {
-    mfa: bool,
+    mfa: Option<bool>,
     existing: bool,
     exempt: Option<Exemption>,
 }
 
-fn totals(users: &[ConsoleUser]) -> Totals {
+fn totals(users: &[ConsoleUser], now: DateTime<Utc>) -> Totals {
     let mut totals = Totals { console_users: users.len(), ..Totals::default() };
     for user in users {
-        totals.without_mfa += usize::from(!user.mfa);
+        totals.uncovered_with_keys += usize::from(user.has_key_to_lose(now));
+        totals.without_mfa += usize::from(user.mfa == Some(false));
         match user.coverage {
             Coverage::Direct | Coverage::Group => totals.covered += 1,
             Coverage::Exempt => totals.exempt += 1,
@@ -176,6 +212,7 @@ fn totals(users: &[ConsoleUser]) -> Totals {
                 totals.uncovered += 1;
                 totals.existing += usize::from(user.detail == EXISTING);
             }
+            Coverage::Unknown => totals.unknown += 1,
         }
     }
     totals
@@ -194,6 +231,7 @@ fn candidates(account: &Account, settings: &Settings) -> Vec<Candidate> {
         existing: account.is_existing(row),
         covered_by: account.covered_by(&row.user),
         exempt: exempt_by_report(&settings.exemptions, row),
+        activity: Some(row.activity.clone()),
     });
     let unreported = account.unreported.iter().map(|user| Candidate {
         name: user.name.clone(),
@@ -203,6 +241,7 @@ fn candidates(account: &Account, settings: &Settings) -> Vec<Candidate> {
         existing: (user.created >= account.policy_created).then_some(false),
         covered_by: account.covered_by(&user.name),
         exempt: settings.exemptions.by_name(&user.name).or_else(|| settings.exemptions.by_path(&user.path)),
+        activity: None,
     });
     reported.chain(unreported).collect()
 }
@@ -239,7 +278,11 @@ async fn ask(
         let Some(attributes) = iam.user(&candidate.name).await? else { return Ok(None) };
         exempt = settings.exemptions.by_attributes(&candidate.path, &attributes.tags);
     }
-    Ok(Some(Answer { mfa, existing: candidate.existing.unwrap_or(password_created < policy_created), exempt }))
+    Ok(Some(Answer {
+        mfa: Some(mfa),
+        existing: candidate.existing.unwrap_or(password_created < policy_created),
+        exempt,
+    }))
 }
 
 fn user(candidate: Candidate, answer: &Answer) -> ConsoleUser {
@@ -249,5 +292,24 @@ fn user(candidate: Candidate, answer: &Answer) -> ConsoleUser {
         (None, Some(exemption)) => (Coverage::Exempt, exemption.setting().to_owned()),
         (None, None) => (Coverage::None, if answer.existing { EXISTING } else { NEW }.to_owned()),
     };
-    ConsoleUser { user: candidate.name.to_string(), arn: candidate.arn, mfa: answer.mfa, coverage, detail }
+    console_user(&candidate.name, candidate.arn, answer.mfa, coverage, detail, candidate.activity)
+}
+
+fn unknown(candidate: Candidate, error: &IamError) -> ConsoleUser {
+    let detail = one_line(&error.to_string());
+    console_user(&candidate.name, candidate.arn, candidate.mfa, Coverage::Unknown, detail, candidate.activity)
+}
+
+fn console_user(
+    name: &UserName,
+    arn: String,
+    mfa: Option<bool>,
+    coverage: Coverage,
+    detail: String,
+    activity: Option<Activity>,
+) -> ConsoleUser {
+    let access_keys = activity.as_ref().map(|activity| activity.access_keys);
+    let Activity { password_last_used, access_key_last_used, .. } = activity.unwrap_or_default();
+    let user = name.to_string();
+    ConsoleUser { user, arn, mfa, coverage, detail, password_last_used, access_keys, access_key_last_used }
 }

@@ -56,6 +56,12 @@ pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "\u{fffd}")
 }
 
+/// Text from elsewhere as a field of a CSV file. A spreadsheet runs a field as a formula if it begins with one of these
+/// characters; an apostrophe before it makes it text.
+pub fn csv_text(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() }
+}
+
 /// A number that is good news at zero and bad news otherwise, `width` wide. Coloured on a terminal, unless `NO_COLOR` is
 /// set.
 pub fn alarming(count: usize, width: usize) -> String {
