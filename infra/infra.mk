@@ -3,7 +3,7 @@
 
 # cargo-lambda and the zig it brings are found through the first python3 on the path.
 INFRA_PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/$(CHECK_VENV)/bin:$(PATH)
-TEMPLATES := infra/template.yaml infra/organization.yaml infra/auditor.yaml
+TEMPLATES := infra/template.yaml infra/organization.yaml infra/auditor.yaml infra/scp.yaml
 RELEASE := PATH="$(INFRA_PATH)" python3 infra/release.py $(if $(DRY),--dry-run)
 # What CloudFormation is told to do, or with DRY=1 what it would be told.
 run = $(if $(DRY),@echo '+ $(strip $(1))',PATH="$(INFRA_PATH)" SAM_CLI_TELEMETRY=0 $(1))

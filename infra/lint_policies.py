@@ -99,6 +99,7 @@ def reference(name):
         "ArtifactBucket.Arn": "arn:aws:s3:::force-mfa-artifacts",
         "OrganizationId": "o-exampleorgid",
         "ScpExemptRole": "security-operator",
+        "DeploymentRole": "stacksets-exec-*",
     }
     return known[name]
 

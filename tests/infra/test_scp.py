@@ -1,0 +1,198 @@
+"""infra/scp.yaml: who can change the installation, and that the function still works."""
+
+import json
+import re
+from fnmatch import fnmatchcase
+
+import pytest
+
+import cfn
+import rule_table
+
+TEMPLATE = cfn.load("scp.yaml")
+GIVEN = {"TargetIds": ["ou-abcd-example1"]}
+DEPLOYMENT = "arn:aws:iam::123456789012:role/stacksets-exec-0123456789abcdef"
+OPERATOR = "arn:aws:iam::123456789012:role/security-operator"
+ADMINISTRATOR = "arn:aws:iam::123456789012:role/Admin"
+FUNCTION = "arn:aws:iam::123456789012:role/force-mfa-function"
+
+
+def scp(partition="aws", **parameters):
+    given = GIVEN | {"ScpExemptRole": "security-operator"} | parameters
+    return cfn.Stack(TEMPLATE, partition=partition, **given).resource("Scp")
+
+
+def denied(action, resource, principal=ADMINISTRATOR, **parameters):
+    """Whether the SCP denies it; its statements are all Deny, with the one condition on who asks."""
+    return any(
+        matches(statement["Action"], action)
+        and matches(statement["Resource"], resource)
+        and not matches(statement["Condition"]["ArnNotLike"]["aws:PrincipalArn"], principal)
+        for statement in scp(**parameters)["Content"]["Statement"]
+    )
+
+
+def matches(patterns, text):
+    return any(fnmatchcase(text, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
+
+
+def test_the_scp_has_the_one_shape_that_these_tests_evaluate():
+    for statement in scp()["Content"]["Statement"]:
+        assert set(statement) == {"Sid", "Effect", "Action", "Resource", "Condition"}
+        assert statement["Effect"] == "Deny"
+        assert statement["Condition"] == {
+            "ArnNotLike": {
+                "aws:PrincipalArn": ["arn:aws:iam::*:role/stacksets-exec-*", "arn:aws:iam::*:role/security-operator"]
+            }
+        }
+        assert not any("?" in text for text in json.dumps(statement))
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
+def test_the_longest_scp_fits(partition):
+    longest = scp(
+        partition,
+        NamePrefix="a" * 40,
+        ScpExemptRole="a" * TEMPLATE["Parameters"]["ScpExemptRole"]["MaxLength"],
+        DeploymentRole="AWSCloudFormationStackSetExecutionRole",
+    )
+
+    # https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html
+    assert len(json.dumps(longest["Content"], separators=(",", ":"))) <= 5120
+
+
+def calls_that_the_rules_watch():
+    """What the table of the rules has for every named resource, as IAM action and ARN."""
+    resources = list(rule_table.named_resources(rule_table.account_stack()))
+    for row in rule_table.TABLE["rows"]:
+        for kind, _, arn in resources:
+            if row.get("each") == kind:
+                service = {"monitoring": "cloudwatch"}.get(row["service"], row["service"])
+                # CloudTrail appends the API's version to Lambda's names.
+                yield f"{service}:{re.sub(r'20[0-9]{6}(v[0-9])?$', '', row['call'])}", arn
+
+
+@pytest.mark.parametrize(("action", "arn"), sorted(set(calls_that_the_rules_watch())))
+def test_what_the_rules_watch_is_denied_to_all_but_the_deployment(action, arn):
+    assert denied(action, arn)
+    assert not denied(action, arn, principal=DEPLOYMENT)
+    assert not denied(action, arn, principal=OPERATOR)
+    assert denied(action, arn, principal=OPERATOR, ScpExemptRole="")
+
+
+IN = "us-east-1:123456789012"
+STACK_SET = f"arn:aws:cloudformation:{IN}:stack/StackSet-force-mfa-0a1b2c3d/0123"
+STACK_ACTIONS = "CreateChangeSet DeleteStack ExecuteChangeSet SetStackPolicy UpdateStack".split()
+
+
+@pytest.mark.parametrize("action", STACK_ACTIONS)
+@pytest.mark.parametrize("stack", [f"arn:aws:cloudformation:{IN}:stack/force-mfa/0123", STACK_SET])
+def test_nobody_but_the_deployment_changes_or_deletes_the_stack(stack, action):
+    assert denied(f"cloudformation:{action}", stack)
+    assert not denied(f"cloudformation:{action}", stack, principal=DEPLOYMENT)
+
+
+@pytest.mark.parametrize("action", STACK_ACTIONS)
+@pytest.mark.parametrize("stack", ["force-mfa-organization", "force-mfa-scp", "StackSet-other-0a1b2c3d", "other"])
+def test_other_stacks_can_be_changed(stack, action):
+    assert not denied(f"cloudformation:{action}", f"arn:aws:cloudformation:{IN}:stack/{stack}/0123")
+
+
+@pytest.mark.parametrize(
+    "action", "AttachRolePolicy CreateRole DeleteRole DetachRolePolicy PutRolePermissionsBoundary PutRolePolicy UpdateAssumeRolePolicy".split()
+)
+def test_nobody_else_becomes_or_weakens_an_exempt_role(action):
+    for role in (DEPLOYMENT, OPERATOR):
+        assert denied(f"iam:{action}", role)
+    assert not denied(f"iam:{action}", ADMINISTRATOR)
+    china = "arn:aws:iam::123456789012:role/AWSCloudFormationStackSetExecutionRole"
+    assert denied(f"iam:{action}", china, DeploymentRole="AWSCloudFormationStackSetExecutionRole")
+
+
+@pytest.mark.parametrize(
+    ("resource", "actions"),
+    [
+        (FUNCTION, "iam:PassRole"),
+        (f"arn:aws:lambda:{IN}:function:force-mfa:$LATEST", "lambda:PutFunctionEventInvokeConfig lambda:UpdateFunctionCode"),
+        (f"arn:aws:logs:{IN}:log-group:/aws/lambda/force-mfa:log-stream:a", "logs:DeleteLogStream"),
+        (f"arn:aws:logs:{IN}:log-group:/aws/lambda/force-mfa:*", "logs:PutRetentionPolicy logs:DeleteLogGroup"),
+    ],
+)
+def test_other_forms_of_an_arn_are_denied_too(resource, actions):
+    for action in actions.split():
+        assert denied(action, resource), action
+
+
+@pytest.mark.parametrize(
+    ("resource", "actions"),
+    [
+        ("arn:aws:iam::123456789012:user/alice", "iam:DetachUserPolicy iam:AttachUserPolicy iam:DeleteUser"),
+        ("arn:aws:iam::123456789012:group/force-mfa-overflow", "iam:RemoveUserFromGroup iam:AddUserToGroup"),
+        ("arn:aws:iam::123456789012:policy/force-mfa", "iam:GetPolicyVersion iam:ListEntitiesForPolicy"),
+        (f"arn:aws:lambda:{IN}:function:force-mfa", "lambda:InvokeFunction lambda:GetFunction"),
+        (f"arn:aws:lambda:{IN}:function:force-mfa-report", "lambda:UpdateFunctionCode"),
+        (f"arn:aws:sqs:{IN}:force-mfa-failures", "sqs:ReceiveMessage sqs:DeleteMessage"),
+        (f"arn:aws:logs:{IN}:log-group:/aws/lambda/force-mfa-report", "logs:DeleteLogGroup logs:PutRetentionPolicy"),
+        (f"arn:aws:logs:{IN}:log-group:/aws/lambda/force-mfa", "logs:StartQuery logs:FilterLogEvents"),
+        # Other teams mute their own alarms.
+        (f"arn:aws:cloudwatch:{IN}:alarm-mute-rule:nightly", "cloudwatch:PutAlarmMuteRule"),
+        (f"arn:aws:cloudwatch:{IN}:alarm:other", "cloudwatch:PutAlarmMuteRule cloudwatch:DeleteAlarms"),
+        ("arn:aws:iam::123456789012:role/developer", "iam:PassRole iam:DeleteRole"),
+        (f"arn:aws:events:{IN}:rule/nightly", "events:DisableRule"),
+    ],
+)
+def test_the_scp_leaves_the_rest_alone(resource, actions):
+    for action in actions.split():
+        assert not denied(action, resource), action
+
+
+def test_the_function_can_do_all_that_its_role_allows():
+    [inline] = rule_table.account_stack().resource("FunctionRole")["Policies"]
+    allowed = [
+        (action, resource)
+        for statement in inline["PolicyDocument"]["Statement"]
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+    ]
+    assert ("logs:PutLogEvents", f"arn:aws:logs:{IN}:log-group:/aws/lambda/force-mfa:log-stream:*") in allowed
+    for action, resource in allowed:
+        # Whatever a `*` of the role's resource stands for: no statement that names the action, unless for resources that
+        # it cannot mean.
+        for statement in scp()["Content"]["Statement"]:
+            if matches(statement["Action"], action):
+                pytest.fail(f"{statement['Sid']} names {action}, which the role may do on {resource}")
+
+
+def as_list(value):
+    return [value] if isinstance(value, str) else value
+
+
+def test_the_targets_are_those_that_were_given():
+    assert scp(TargetIds=["r-abcd", "123456789012"])["TargetIds"] == ["r-abcd", "123456789012"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "good", "bad"),
+    [
+        (
+            "ScpExemptRole",
+            [
+                "", "ops", "security-operator", "security/operator", "security-operator-*",
+                "aws-reserved/sso.amazonaws.com/eu-west-1/AWSReservedSSO_SecurityAdmin_*",
+                "aws-reserved/sso.amazonaws.com/AWSReservedSSO_SecurityAdmin_0123456789abcdef",
+            ],
+            [
+                "*", "a*", "securit*", "security/*", "aws-reserved/sso.amazonaws.com/*", "aws-reserved/*/AWSReservedSSO_SecurityAdmin_*",
+                "AWSReservedSSO_*", "aws-reserved/sso.amazonaws.com/AWSReservedSSO*", "AWSReserved*", "/operator",
+                "arn:aws:iam::123456789012:role/security-operator", "security-operator?",
+            ],
+        ),
+        ("TargetIds", ["r-abcd", "ou-abcd-example1", "123456789012"], ["", "o-exampleorgid", "abcd"]),
+        ("NamePrefix", ["force-mfa"], ["", "a_b", "a" * 41]),
+    ],
+)  # fmt: skip
+def test_parameters_refuse_nonsense(parameter, good, bad):
+    pattern = TEMPLATE["Parameters"][parameter]["AllowedPattern"]
+
+    assert [value for value in good if not re.fullmatch(pattern, value)] == []
+    assert [value for value in bad if re.fullmatch(pattern, value)] == []
