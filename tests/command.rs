@@ -309,6 +309,60 @@ fn on_a_terminal_it_asks_colours_and_keeps_to_the_width() {
 }
 
 #[test]
+fn a_dry_run_ends_with_the_command_that_makes_it_real() {
+    let account = Account::new().with_policy();
+    account.console_user("alice").call("sqs", "CreateQueue", &[("QueueName", "failures")]);
+    let queue = format!("{}/123456789012/failures", account.url());
+    let event = event("attached/by_terraform.json");
+    for (arguments, total) in [
+        (&["sweep", "--exempt-tag", "mfa exempt=it's"][..], "would attach          1"),
+        (&["replay", &event], "1 handled, 0 failed"),
+        (&["redrive", "--queue", &queue], "0 message(s) stay in the queue"),
+        (&["uninstall"], "would delete policy arn:"),
+    ] {
+        let arguments = [&["--no-stack", "--dry-run"], arguments].concat();
+        let arguments = [&arguments[2..3], &["--dry-run", "--no-stack"], &arguments[3..]].concat();
+        let dry = account.run(&arguments);
+        let said = format!("{}{}", dry.out, dry.err);
+        assert!(said.contains(total), "{total:?} is not in {dry:?}");
+        let real: Vec<&str> = arguments.iter().copied().filter(|argument| *argument != "--dry-run").collect();
+        let real = real.join(" ").replace("mfa exempt=it's", r"'mfa exempt=it'\''s'");
+        let url = account.url();
+        let end =
+            format!("Dry run: nothing was changed. To make the changes, run:\nforce-mfa --endpoint-url {url} {real}\n");
+        assert!(dry.err.ends_with(&end), "{end:?} is not the end of {dry:?}");
+    }
+    assert!(!account.carries_policy("alice"));
+}
+
+#[test]
+fn what_writes_names_account_and_settings() {
+    let account = Account::new().with_policy();
+    account.console_user("alice").call("sqs", "CreateQueue", &[("QueueName", "failures")]);
+    let queue = format!("{}/123456789012/failures", account.url());
+    let event = event("attached/by_terraform.json");
+    let settings = "Account 123456789012\n\
+        \x20 policy arn      arn:aws:iam::123456789012:policy/force-mfa (found by its name)\n\
+        \x20 mode            enforce (default)\n\
+        \x20 scope           console-users (default)\n\
+        \x20 existing users  report (default)\n\
+        \x20 exempt users    break-glass-* (--exempt-users)\n\
+        \x20 exempt paths    none (default)\n\
+        \x20 exempt tag      none (default)\n\
+        \x20 overflow group  force-mfa-overflow (FORCE_MFA_OVERFLOW_GROUP)\n";
+    for arguments in [
+        &["sweep", "--yes"][..],
+        &["replay", "--yes", &event],
+        &["redrive", "--yes", "--queue", &queue],
+        &["uninstall", "--yes", "--account", "123456789012"],
+    ] {
+        let given = [arguments, &["--no-stack", "--exempt-users", "break-glass-*"]].concat();
+        let run = told(account.command(&given).env("FORCE_MFA_OVERFLOW_GROUP", GROUP));
+        assert!(run.err.starts_with(settings), "{run:?}");
+    }
+}
+
+#[test]
 fn replay_tells_of_each_file_what_came_of_it() {
     let account = Account::new().with_policy();
     account.console_user("alice").console_user("ci");
@@ -386,6 +440,41 @@ fn redrive_deletes_what_succeeded_and_nothing_else() {
     account
         .run(&["redrive", "--no-stack", "--policy-arn", POLICY, "--yes", "--queue", &missing])
         .ends(1, "sqs:ReceiveMessage: AWS answered");
+}
+
+#[test]
+fn redrive_prints_a_change_of_the_installation() {
+    let account = Account::new().with_policy();
+    account.call("sqs", "CreateQueue", &[("QueueName", "force-mfa-rule-dead-letters")]);
+    let queue = format!("{}/123456789012/force-mfa-rule-dead-letters", account.url());
+    let by_mallory = |service: &str, name: &str, request: &Value| {
+        let event = json!({
+            "source": format!("aws.{service}"), "detail-type": "AWS API Call via CloudTrail", "account": "123456789012",
+            "detail": {
+                "eventSource": format!("{service}.amazonaws.com"), "eventName": name, "requestParameters": request,
+                "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::123456789012:user/mallory"},
+            }
+        });
+        account.send(&queue, &event.to_string());
+    };
+    by_mallory("lambda", "UpdateFunctionConfiguration20150331v2", &json!({"functionName": "force-mfa"}));
+    by_mallory("iam", "CreatePolicyVersion", &json!({"policyArn": POLICY}));
+    by_mallory("iam", "RemoveUserFromGroup", &json!({"userName": "alice", "groupName": GROUP}));
+
+    let redrive = ["redrive", "--no-stack", "--policy-arn", POLICY, "--queue", &queue, "--yes"];
+    let done = account.run(&redrive);
+    done.ends(1, "1 message(s) stay in the queue");
+    for line in [
+        "ignored (other_service): UpdateFunctionConfiguration20150331v2 by arn:aws:iam::123456789012:user/mallory\n",
+        "ignored (other_event): CreatePolicyVersion by arn:aws:iam::123456789012:user/mallory\n",
+        "RemoveUserFromGroup by arn:aws:iam::123456789012:user/mallory; FAILED: kept, since it detached a policy or left",
+    ] {
+        assert!(done.out.contains(line), "{line:?} is not in {done:?}");
+    }
+    // With the group named, the removal is one of ours.
+    let rest = account.run(&[&redrive[..], &["--overflow-group", GROUP]].concat());
+    rest.ends(0, "0 message(s) stay in the queue");
+    assert!(rest.out.contains("ignored alice"), "{rest:?}");
 }
 
 /// What a rule could not hand over is the schedule's own event.

@@ -104,7 +104,7 @@ async fn drain(
             continue;
         }
         let done = handler.handle(message.body.unwrap_or_default().as_bytes(), Instant::now() + TIME_LIMIT).await;
-        let mut line = format!("{}: {}", one_line(&id), tally.count(&done));
+        let mut line = format!("{}: {}{}", one_line(&id), tally.count(&done), call_and_caller(&done));
         if writes && is_done(&done) {
             if let Err(error) = queue.delete(&receipt).await {
                 tally.fail();
@@ -115,7 +115,7 @@ async fn drain(
         } else {
             if writes && done.result.is_ok() {
                 tally.fail();
-                line += "; FAILED: kept, since nothing was done about it";
+                line = format!("{line}; FAILED: kept, {}", why_kept(&done));
             }
             kept.ids.insert(id);
             kept.receipts.push(receipt);
@@ -125,15 +125,15 @@ async fn drain(
 }
 
 /// Whether the message has served its purpose. Another account's event has not: the queue is then not that of the
-/// account whose policy it is.
+/// account whose policy it is. Nor has a removal that the settings do not know: the policy or the group is then another.
 fn is_done(handled: &Handled) -> bool {
     match &handled.result {
         Ok(Outcome::Attached { .. } | Outcome::AddedToGroup { .. } | Outcome::Exempt { .. }) => true,
         Ok(Outcome::Ignored { reason, .. }) => match reason {
             IgnoreReason::OtherAccount => false,
+            IgnoreReason::OtherEvent => !is_removal(handled),
             IgnoreReason::FailedCall
             | IgnoreReason::OtherService
-            | IgnoreReason::OtherEvent
             | IgnoreReason::NoUserName
             | IgnoreReason::NotAConsoleUser
             | IgnoreReason::UserGone => true,
@@ -141,6 +141,31 @@ fn is_done(handled: &Handled) -> bool {
         // A sweep that was meant to report has reported.
         Ok(Outcome::Swept(report)) => report.complete,
         Ok(Outcome::WouldAttach { .. }) | Err(_) => false,
+    }
+}
+
+fn is_removal(handled: &Handled) -> bool {
+    matches!(handled.facts.event_name.as_deref(), Some("DetachUserPolicy" | "RemoveUserFromGroup"))
+}
+
+fn why_kept(handled: &Handled) -> &'static str {
+    if is_removal(handled) {
+        "since it detached a policy or left a group that the settings do not name. Correct --policy-arn or \
+         --overflow-group, then run this again; if it is not about force-mfa, delete it in the queue"
+    } else {
+        "since it is of another account. Correct --queue or --profile, then run this again"
+    }
+}
+
+/// The function leaves a line in its log for each change of the installation. A message about one never got there, so
+/// we print what that line would have said before the message is deleted.
+fn call_and_caller(handled: &Handled) -> String {
+    match &handled.result {
+        Ok(Outcome::Ignored { reason: IgnoreReason::OtherEvent | IgnoreReason::OtherService, .. }) => {
+            let name = |name: &Option<String>| one_line(name.as_deref().unwrap_or("unknown"));
+            format!(": {} by {}", name(&handled.facts.event_name), name(&handled.facts.caller_arn))
+        }
+        Ok(_) | Err(_) => String::new(),
     }
 }
 
