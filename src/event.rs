@@ -1,17 +1,22 @@
-//! JSON → [`Trigger`]. No calls, no clock: what a payload says, and whether it is any of the guard's business.
+//! JSON → [`Trigger`]: decides what a payload asks for. Pure: makes no calls and reads no clock.
 //!
-//! A CloudTrail record is read with every field optional, since real records lack about any of them:
+//! Every field of a CloudTrail record is optional, since real records lack about any of them:
 //! <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>.
+//! A field that decides and is of an odd kind, or is given twice, makes the event malformed: it must never pass for a
+//! missing one. Fields that nobody asks for are skipped unread, so that nothing in them can do harm.
 
-mod json;
+mod fields;
 
 use aws_lambda_events::event::eventbridge::EventBridgeEvent;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
-use crate::identifiers::{GroupName, UserName, legible};
+use crate::identifiers::{GroupName, UserName};
 use crate::settings::{Mode, Settings};
+use fields::{
+    AnyPayload, Detail, Field, Identification, Named, RequestParameters, ResponseElements, StatusDetails, SweepCall,
+    SweepRequest, excerpt, is_object, kind, object, without_place,
+};
 
 /// A payload, read.
 #[derive(Debug)]
@@ -119,25 +124,12 @@ pub enum PayloadError {
 
 use PayloadError::{Malformed, Unrecognised};
 
-/// A CloudTrail record, of which any field may be missing, null or odd.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct CloudTrailRecord {
-    event_source: Value,
-    event_name: Value,
-    #[serde(rename = "eventID")]
-    event_id: Value,
-    event_time: Value,
-    recipient_account_id: Value,
-    user_identity: Value,
-    error_code: Value,
-    error_message: Value,
-    request_parameters: Value,
-    response_elements: Value,
-    /// Of a CloudFormation event.
-    #[serde(rename = "status-details")]
-    status_details: Value,
-}
+/// An EventBridge event with its detail still to be read.
+type Envelope = EventBridgeEvent<Box<RawValue>>;
+
+/// How often a message may be wrapped: once for each time that it failed as an asynchronous invocation. Without a bound,
+/// the time to read a payload could grow with the square of its length.
+const WRAPPED_AT_MOST: usize = 16;
 
 /// Reads a payload: an EventBridge event, an OnFailure message around one, or a call for a sweep.
 #[must_use]
@@ -148,227 +140,164 @@ pub fn read(payload: &[u8], settings: &Settings) -> Event {
 }
 
 fn trigger(payload: &[u8], settings: &Settings, facts: &mut Facts) -> Result<Trigger, PayloadError> {
-    let mut payload = json::parse(payload).map_err(|error| Unrecognised(format!("not JSON ({error})")))?;
-    // A message that failed once more after a redrive is wrapped again.
-    loop {
-        let Value::Object(mut object) = payload else {
-            return Err(Unrecognised(format!("{}, not an object", kind(&payload))));
-        };
-        if let Some(inner) = object.remove("requestPayload") {
-            payload = inner;
-        } else if ["source", "detail-type", "detail"].iter().all(|key| object.contains_key(*key)) {
-            return event_bridge(object, settings, facts);
-        } else if let Some(request) = object.get("sweep").filter(|_| object.len() == 1) {
-            return sweep(request);
+    let mut json: Box<RawValue> =
+        serde_json::from_slice(payload).map_err(|error| Unrecognised(format!("not JSON ({error})")))?;
+    for _ in 0..=WRAPPED_AT_MOST {
+        if !is_object(&json) {
+            return Err(Unrecognised(format!("{}, not an object", kind(&json))));
+        }
+        let payload: AnyPayload = object("payload", &json)?;
+        if let Field(Some(inner)) = payload.request_payload {
+            json = inner;
+        } else if payload.source.is_there() && payload.detail_type.is_there() && payload.detail.is_there() {
+            let event = envelope(&payload)?;
+            *facts = identify(&event, &json);
+            return event_bridge(&event, settings);
+        } else if payload.sweep.is_there() {
+            return sweep(&json);
         } else {
-            return Err(Unrecognised("an object of another kind".to_owned()));
+            return Err(another_kind());
         }
     }
+    Err(Unrecognised(format!("a message that is wrapped more than {WRAPPED_AT_MOST} times")))
 }
 
-/// Only what is spelled as documented is taken: a sweep that was meant to report must not write because of a typo.
-fn sweep(request: &Value) -> Result<Trigger, PayloadError> {
-    let object = request.as_object().ok_or_else(|| Malformed("sweep is not an object".to_owned()))?;
-    let mut mode = Mode::Enforce;
-    for (key, value) in object {
-        match (key.as_str(), value.as_str()) {
-            ("mode", Some("report")) => mode = Mode::Report,
-            ("mode", Some("enforce")) => {}
-            _ => {
-                return Err(Malformed(format!(
-                    "sweep takes \"mode\": \"report\" and nothing else, not {}",
-                    excerpt(key)
-                )));
-            }
-        }
-    }
+fn another_kind() -> PayloadError {
+    Unrecognised("an object of another kind".to_owned())
+}
+
+/// Takes only what is spelled as documented: a sweep that was meant to report must not write because of a typo.
+fn sweep(payload: &RawValue) -> Result<Trigger, PayloadError> {
+    let call: SweepCall = object("payload", payload).map_err(|_| another_kind())?;
+    let SweepRequest { mode } = object("sweep", &call.sweep)?;
     Ok(Trigger::Sweep { mode })
 }
 
-fn event_bridge(
-    mut envelope: Map<String, Value>,
-    settings: &Settings,
-    facts: &mut Facts,
-) -> Result<Trigger, PayloadError> {
-    // A list would be taken for the fields in their order.
-    if !envelope["detail"].is_object() {
-        return Err(Malformed(format!("its detail is {}, not an object", kind(&envelope["detail"]))));
-    }
-    // These two may be odd without the event being lost; the rest of the envelope is not used.
-    let envelope_id = envelope.remove("id").unwrap_or_default();
-    let envelope_time = envelope.remove("time").unwrap_or_default();
-    envelope.retain(|key, _| ["source", "detail-type", "detail", "account"].contains(&key.as_str()));
-    let event: EventBridgeEvent<CloudTrailRecord> = serde_json::from_value(Value::Object(envelope))
-        .map_err(|error| Malformed(format!("it is no EventBridge event ({})", excerpt(&error.to_string()))))?;
-    let record = &event.detail;
+/// The envelope with only what decides in it: an odd `time` or `resources` would make it unreadable, and lose the event.
+fn envelope(payload: &AnyPayload) -> Result<Envelope, PayloadError> {
+    serde_json::to_string(payload)
+        .and_then(|envelope| serde_json::from_str(&envelope))
+        .map_err(|error| Malformed(format!("it is no EventBridge event ({})", without_place(&error))))
+}
 
-    facts.event_id = text(&record.event_id).or_else(|| text(&envelope_id)).map(excerpt);
-    facts.event_name = text(&record.event_name).or(Some(&event.detail_type)).map(excerpt);
-    facts.caller_arn = text(&record.user_identity["arn"]).map(excerpt);
-    facts.time = time(&record.event_time).or_else(|| time(&envelope_time));
-
-    match (event.source.as_str(), event.detail_type.as_str()) {
-        ("aws.events", "Scheduled Event") => unless_another_accounts(&event, settings, || Ok(sweep_in(Mode::Enforce))),
-        ("aws.cloudformation", "CloudFormation Stack Status Change") => {
-            unless_another_accounts(&event, settings, || stack_status_change(&event.detail))
-        }
-        _ => cloud_trail(&event, settings),
+/// What identifies the event. None of it decides who is covered, so it is read apart: if any of it is odd, or given
+/// twice, it is missing from the log and costs nobody the policy.
+fn identify(event: &Envelope, payload: &RawValue) -> Facts {
+    let [envelope, detail]: [Identification; 2] =
+        [payload, &event.detail].map(|json| object("", json).unwrap_or_default());
+    let caller: Identification = detail.user_identity.object("").unwrap_or_default();
+    Facts {
+        event_id: detail.event_id.fact().or_else(|| envelope.id.fact()).map(|id| excerpt(&id)),
+        event_name: Some(excerpt(detail.event_name.fact().as_ref().unwrap_or(&event.detail_type))),
+        caller_arn: caller.arn.fact().map(|arn| excerpt(&arn)),
+        time: time(&detail.event_time).or_else(|| time(&envelope.time)),
     }
 }
 
-fn unless_another_accounts(
-    event: &EventBridgeEvent<CloudTrailRecord>,
-    settings: &Settings,
-    trigger: impl FnOnce() -> Result<Trigger, PayloadError>,
-) -> Result<Trigger, PayloadError> {
-    let record = &event.detail;
-    let recipient = named(record, "recipientAccountId", &record.recipient_account_id)?;
-    if event.account.as_deref().or(recipient).is_some_and(|account| account != settings.policy.account()) {
-        return Ok(Trigger::Ignore(IgnoreReason::OtherAccount));
-    }
-    trigger()
+fn time(field: &Field) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(&field.fact()?).ok().map(|time| time.to_utc())
 }
 
-/// The stack is deployed or changed. The rule sees to it that it is our stack.
-/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/events-stack.html>
-fn stack_status_change(detail: &CloudTrailRecord) -> Result<Trigger, PayloadError> {
-    const STATUS: &str = "status-details.status";
-    match within(detail, STATUS, &detail.status_details)? {
-        Some("CREATE_COMPLETE") => Ok(sweep_in(Mode::Enforce)),
-        // A parameter that was set by mistake can be corrected before the next scheduled sweep acts on it.
-        Some("UPDATE_COMPLETE" | "UPDATE_ROLLBACK_COMPLETE") => Ok(sweep_in(Mode::Report)),
-        Some(_) => Ok(Trigger::Ignore(IgnoreReason::OtherEvent)),
-        None => Err(Malformed(format!("a CloudFormation Stack Status Change has no {STATUS}"))),
-    }
-}
-
-const fn sweep_in(mode: Mode) -> Trigger {
-    Trigger::Sweep { mode }
-}
-
-fn cloud_trail(event: &EventBridgeEvent<CloudTrailRecord>, settings: &Settings) -> Result<Trigger, PayloadError> {
-    let record = &event.detail;
-    if event.source != "aws.iam" || named(record, "eventSource", &record.event_source)? != Some("iam.amazonaws.com") {
+fn event_bridge(event: &Envelope, settings: &Settings) -> Result<Trigger, PayloadError> {
+    let detail: Detail = object("detail", &event.detail)?;
+    let is = |source: &str, detail_type: &str| event.source == source && event.detail_type == detail_type;
+    let is_schedule = is("aws.events", "Scheduled Event");
+    let is_stack = is("aws.cloudformation", "CloudFormation Stack Status Change");
+    let is_iam = event.source == "aws.iam"
+        && detail.event_source.text("eventSource")?.is_some_and(|source| source == "iam.amazonaws.com");
+    if !(is_schedule || is_stack || is_iam) {
         return Ok(Trigger::Ignore(IgnoreReason::OtherService));
     }
-    unless_another_accounts(event, settings, || iam_call(record, settings))
+    let recipient = detail.recipient_account_id.text("recipientAccountId")?;
+    let account = event.account.as_ref().or(recipient.as_ref());
+    if account.is_some_and(|account| account != settings.policy.account()) {
+        return Ok(Trigger::Ignore(IgnoreReason::OtherAccount));
+    }
+    if is_schedule {
+        Ok(Trigger::Sweep { mode: Mode::Enforce })
+    } else if is_stack {
+        stack_status_change(&detail)
+    } else {
+        iam_call(&detail, settings)
+    }
 }
 
-fn iam_call(record: &CloudTrailRecord, settings: &Settings) -> Result<Trigger, PayloadError> {
-    let Some(change) = change(record)? else {
-        return Ok(Trigger::Ignore(IgnoreReason::OtherEvent));
+/// A stack was created or changed. The rule sees to it that it is our stack.
+/// <https://docs.aws.amazon.com/eventbridge/latest/ref/events-ref-cloudformation.html>
+fn stack_status_change(detail: &Detail) -> Result<Trigger, PayloadError> {
+    let StatusDetails { status } = detail.status_details.object("status-details")?;
+    match status.text("status-details.status")?.as_deref() {
+        Some("CREATE_COMPLETE") => Ok(Trigger::Sweep { mode: Mode::Enforce }),
+        // A parameter that was set by mistake can be corrected before the next scheduled sweep acts on it.
+        Some("UPDATE_COMPLETE" | "UPDATE_ROLLBACK_COMPLETE") => Ok(Trigger::Sweep { mode: Mode::Report }),
+        Some(_) => Ok(Trigger::Ignore(IgnoreReason::OtherEvent)),
+        None => Err(Malformed("a CloudFormation Stack Status Change has no status".to_owned())),
+    }
+}
+
+fn iam_call(detail: &Detail, settings: &Settings) -> Result<Trigger, PayloadError> {
+    let change = match detail.event_name.text("eventName")?.as_deref() {
+        Some("CreateLoginProfile") => Change::LoginProfileCreated,
+        Some("CreateUser") => Change::UserCreated,
+        Some("DetachUserPolicy" | "RemoveUserFromGroup") => Change::PolicyRemoved,
+        Some(_) | None => return Ok(Trigger::Ignore(IgnoreReason::OtherEvent)),
     };
-    if !record.error_code.is_null() || !record.error_message.is_null() {
+    if detail.error_code.is_there() || detail.error_message.is_there() {
         return Ok(Trigger::Ignore(IgnoreReason::FailedCall));
     }
-    if change == Change::PolicyRemoved && !concerns_us(record, settings)? {
+    let request = detail.request_parameters.object("requestParameters")?;
+    if change == Change::PolicyRemoved && !is_ours(&request, settings)? {
         return Ok(Trigger::Ignore(IgnoreReason::OtherEvent));
     }
-    Ok(match user(record, change)? {
+    Ok(match user(detail, &request, change)? {
         Some(user) => Trigger::User { user, change },
         None => Trigger::Ignore(IgnoreReason::NoUserName),
     })
 }
 
-/// What the call does to a user, if it is one that the guard is for.
-fn change(record: &CloudTrailRecord) -> Result<Option<Change>, PayloadError> {
-    Ok(match named(record, "eventName", &record.event_name)? {
-        Some("CreateLoginProfile") => Some(Change::LoginProfileCreated),
-        Some("CreateUser") => Some(Change::UserCreated),
-        Some("DetachUserPolicy" | "RemoveUserFromGroup") => Some(Change::PolicyRemoved),
-        _ => None,
-    })
-}
-
 /// Whether it was our policy that was detached, or our group that was left.
-fn concerns_us(record: &CloudTrailRecord, settings: &Settings) -> Result<bool, PayloadError> {
-    let parameter = |place| within(record, place, &record.request_parameters);
-    let group = parameter("requestParameters.groupName")?.and_then(GroupName::new);
-    let is_policy = |arn: &str| arn.eq_ignore_ascii_case(settings.policy.as_str());
-    Ok(parameter("requestParameters.policyArn")?.is_some_and(is_policy)
+fn is_ours(request: &RequestParameters, settings: &Settings) -> Result<bool, PayloadError> {
+    let group = request.group_name.text("requestParameters.groupName")?;
+    let group = group.as_deref().and_then(GroupName::new);
+    let policy = request.policy_arn.text("requestParameters.policyArn")?;
+    Ok(policy.is_some_and(|arn| arn.eq_ignore_ascii_case(settings.policy.as_str()))
         || group.is_some() && group == settings.overflow_group)
 }
 
-/// Whom the call was about. `None` is root's own password: the one case in which a call that succeeded names nobody.
-/// Anybody else's that names nobody may hide a user who must be covered, and so is kept in the failure queue.
+/// The user whom the call was about. `None` is root's own password: the one case in which a call that succeeded names
+/// nobody. Any other call without a name may hide a user who must be covered, and so is malformed.
 ///
 /// `CreateLoginProfile` without a user name is for its caller: somebody with an access key gives themself a console.
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateLoginProfile.html>
-fn user(record: &CloudTrailRecord, change: Change) -> Result<Option<UserName>, PayloadError> {
-    let CloudTrailRecord { request_parameters, response_elements, user_identity, .. } = record;
-    let mut places = vec![
-        ("requestParameters.userName", request_parameters),
-        ("responseElements.loginProfile.userName", response_elements),
-        ("responseElements.user.userName", response_elements),
-    ];
-    if change == Change::LoginProfileCreated && text(&user_identity["type"]) == Some("IAMUser") {
-        places.push(("userIdentity.userName", user_identity));
+fn user(detail: &Detail, request: &RequestParameters, change: Change) -> Result<Option<UserName>, PayloadError> {
+    if let Some(user) = user_name(&request.user_name, "requestParameters.userName")? {
+        return Ok(Some(user));
     }
-    for (place, root) in places {
-        if let Some(name) = within(record, place, root)? {
-            return UserName::new(name)
-                .map(Some)
-                .ok_or_else(|| Malformed(format!("{place} is {:?}, which IAM allows no user", excerpt(name))));
-        }
+    let response: ResponseElements = detail.response_elements.object("responseElements")?;
+    let profile: Named = response.login_profile.object("responseElements.loginProfile")?;
+    if let Some(user) = user_name(&profile.user_name, "responseElements.loginProfile.userName")? {
+        return Ok(Some(user));
     }
-    match within(record, "userIdentity.type", user_identity)? {
-        Some("Root") => Ok(None),
-        Some(_) | None => Err(Malformed(format!("{} names no user, and its caller is not root", call(record)))),
+    let created: Named = response.user.object("responseElements.user")?;
+    if let Some(user) = user_name(&created.user_name, "responseElements.user.userName")? {
+        return Ok(Some(user));
     }
-}
-
-/// The text at a place that decides, if it is there, such as `responseElements.user.userName` in that root. What it is in
-/// must not be of another kind either.
-fn within<'a>(record: &CloudTrailRecord, place: &str, root: &'a Value) -> Result<Option<&'a str>, PayloadError> {
-    let mut value = root;
-    for (dot, _) in place.match_indices('.') {
-        let (so_far, field) = (&place[..dot], place[dot + 1..].split('.').next().unwrap_or_default());
-        value = match value {
-            Value::Null => return Ok(None),
-            Value::Object(fields) => fields.get(field).unwrap_or(&Value::Null),
-            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                return Err(Malformed(format!("{so_far} of {} is {}, not an object", call(record), kind(value))));
-            }
-        };
+    let caller: Named = detail.user_identity.object("userIdentity")?;
+    let caller_type = caller.r#type.text("userIdentity.type")?;
+    if caller_type.as_deref() == Some("Root") {
+        return Ok(None);
     }
-    named(record, place, value)
-}
-
-/// The text of a field that decides, if it is there; a value of another kind must not pass for a missing one.
-fn named<'a>(record: &CloudTrailRecord, field: &str, value: &'a Value) -> Result<Option<&'a str>, PayloadError> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text)),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Err(Malformed(format!("{field} of {} is {}, not text", call(record), kind(value))))
-        }
+    if change == Change::LoginProfileCreated
+        && caller_type.as_deref() == Some("IAMUser")
+        && let Some(user) = user_name(&caller.user_name, "userIdentity.userName")?
+    {
+        return Ok(Some(user));
     }
+    Err(Malformed("it names no user, and its caller is not root".to_owned()))
 }
 
-fn call(record: &CloudTrailRecord) -> String {
-    text(&record.event_name).map_or_else(|| "the record".to_owned(), excerpt)
-}
-
-fn text(value: &Value) -> Option<&str> {
-    value.as_str()
-}
-
-fn time(value: &Value) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc3339(text(value)?).ok().map(|time| time.to_utc())
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// Text from a payload, at a length fit for a log line.
-fn excerpt(text: &str) -> String {
-    legible(text, 256)
+fn user_name(field: &Field, place: &str) -> Result<Option<UserName>, PayloadError> {
+    let Some(name) = field.text(place)? else { return Ok(None) };
+    let user = UserName::new(&name);
+    user.map(Some).ok_or_else(|| Malformed(format!("its {place} is {:?}, which IAM allows no user", excerpt(&name))))
 }

@@ -23,7 +23,7 @@ pub struct Settings {
 }
 
 /// Whether to act, or only to say what would be done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Decide, log, and write to IAM.

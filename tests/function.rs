@@ -148,23 +148,27 @@ async fn the_text_format_is_text_with_the_same_fields_and_metrics_stay_json() {
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_an_unrecognised_payload_and_the_function_lives_on() {
+async fn any_json_reaches_the_handler_as_it_came() {
     let account = FakeIam::default().with_console_user("alice");
-    let nested = "[".repeat(100_000) + &"]".repeat(100_000);
-    let payloads = vec![
-        b"{".to_vec(),
-        vec![0xff, 0xfe],
-        vec![],
-        nested.into_bytes(),
-        b"{} trailing".to_vec(),
-        bytes(&telling_event()),
-    ];
+    // What a parsed tree would refuse or change: depth, half a surrogate, a number without an end, a field twice.
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    let odd = [deep.as_str(), r#""\ud800""#, "1e999", r#"{"a":1,"a":2}"#];
+    let mut payloads: Vec<Vec<u8>> = odd.iter().map(|odd| odd.as_bytes().to_vec()).collect();
+    payloads.extend([b"null".to_vec(), b" \n7 ".to_vec()]);
+    let unrecognised = payloads.len();
+    let event = telling_event().to_string();
+    payloads.extend(odd.iter().map(|odd| event.replacen('{', &format!("{{\"other\": {odd},"), 1).into_bytes()));
+    payloads.push(event.replace(r#""userName":"alice""#, r#""userName":"bob","userName":"alice""#).into_bytes());
     let run = run_function(&account, &[], payloads).await;
-    for answer in &run.answers[..5] {
+    let (errors, answers) = run.answers.split_at(unrecognised);
+    for answer in errors {
         assert_eq!(answer.body["errorType"], "unrecognised_payload", "{answer:?}");
     }
-    assert_eq!(run.answers[5].body["outcome"], "attached");
-    assert_eq!(run.logs().len(), 6, "{:?}", run.stdout);
+    for answer in &answers[..odd.len()] {
+        assert_eq!(answer.body["outcome"], "attached", "{answer:?}");
+    }
+    assert_eq!(answers[odd.len()].body["errorType"], "malformed_event");
+    assert_eq!(run.logs().len(), run.answers.len(), "one line each: {:?}", run.stdout);
 }
 
 /// What comes in IAM's place may be a web page, or anything else of any length.

@@ -1,16 +1,15 @@
 //! The Lambda: settings, client, warm connection, run.
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use force_mfa::handler::Handler;
 use force_mfa::iam::Iam;
 use force_mfa::settings::Settings;
-use lambda_runtime::tower::layer::layer_fn;
-use lambda_runtime::tower::util::MapRequest;
-use lambda_runtime::{Context, Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, Runtime, service_fn};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -48,27 +47,17 @@ async fn run(settings: Settings) -> Result<(), Error> {
     let iam = Iam::from_env().await;
     iam.warm().await;
     let handler = Arc::new(Handler::new(settings, iam));
-    // The runtime would parse the payload and, were it not JSON, answer in its own words or stop. So it is given
-    // nothing to parse, and the handler takes the payload as it came; events come one at a time.
-    let payload = Arc::new(Mutex::default());
-    let taken = Arc::clone(&payload);
-    let service = service_fn(move |event: LambdaEvent<()>| {
-        let payload = std::mem::take(&mut *taken.lock().unwrap_or_else(PoisonError::into_inner));
-        answer(Arc::clone(&handler), payload, event.context)
-    });
-    let keep = move |mut invocation: LambdaInvocation| {
-        *payload.lock().unwrap_or_else(PoisonError::into_inner) =
-            std::mem::replace(&mut invocation.body, b"null"[..].into());
-        invocation
-    };
-    Runtime::new(service).layer(layer_fn(|inner| MapRequest::new(inner, keep.clone()))).run().await
+    Runtime::new(service_fn(move |event| answer(Arc::clone(&handler), event))).run().await
 }
 
-async fn answer(handler: Arc<Handler>, payload: impl AsRef<[u8]>, context: Context) -> Result<Value, Diagnostic> {
+/// Takes the payload as the JSON that it is: any other type would make the runtime answer in its own words to what does
+/// not fit it. Lambda itself refuses what is not JSON.
+async fn answer(handler: Arc<Handler>, event: LambdaEvent<Box<RawValue>>) -> Result<Value, Diagnostic> {
+    let LambdaEvent { payload, context, .. } = event;
     let deadline = Duration::from_millis(context.deadline);
     let left = deadline.checked_sub(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
     let left = left.filter(|left| *left <= LONGEST_TIMEOUT).unwrap_or(WITHOUT_DEADLINE);
-    let done = handler.handle(payload.as_ref(), Instant::now() + left.saturating_sub(MARGIN)).await;
+    let done = handler.handle(payload.get().as_bytes(), Instant::now() + left.saturating_sub(MARGIN)).await;
     done.log();
     // In one piece: standard output looks for the end of a line in every piece that it is given.
     let metrics = done.metrics(&context.env_config.function_name, &log_level());
