@@ -64,7 +64,7 @@ fn account(criterion: &mut Criterion) {
     let until = Instant::now() + Duration::from_hours(1);
     criterion.bench_function("5,000 users: sweep planned, its pages parsed", |bencher| {
         bencher.iter(|| {
-            let report = runtime.block_on(sweep(&enforcer, until, |_, _| {})).unwrap();
+            let report = runtime.block_on(sweep(&enforcer, chrono::Utc::now(), until, |_, _| {})).unwrap();
             assert_eq!((report.console_users, report.would_attach), (CONSOLE_USERS, UNCOVERED));
         });
     });

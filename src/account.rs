@@ -10,10 +10,14 @@ use crate::credential_report::{self, Row};
 use crate::exemption::{Exemption, Exemptions};
 use crate::iam::{Iam, IamError, IamErrorKind, ListedUser};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
+use crate::settings::{Scope, Settings};
 use crate::sweep::SweepError;
 
 /// IAM makes a report within seconds; how often to ask.
 const REPORT_PAUSE: Duration = Duration::from_secs(2);
+
+/// IAM shows a new user within about 30 seconds. One that is older and not in the list is gone.
+const LISTED_AFTER: TimeDelta = TimeDelta::minutes(5);
 
 /// Times in a listing and in the report may differ by their rounding.
 const ROUNDING: TimeDelta = TimeDelta::seconds(1);
@@ -21,15 +25,75 @@ const ROUNDING: TimeDelta = TimeDelta::seconds(1);
 /// An account at the time of its credential report, and what has come since.
 #[derive(Debug)]
 pub struct Account {
-    /// The console users of the report.
+    /// The users of the report that have a password.
     pub console_users: Vec<Row>,
-    /// Users of whom the report does not tell: made, renamed, or made anew since it was made.
+    /// The users of the report that have none.
+    pub other_users: Vec<Row>,
+    /// Users of whom the report does not tell: created, renamed, or created again since IAM made it.
     pub unreported: Vec<ListedUser>,
-    /// When the report was made.
+    /// Names of listed users that no call of ours would take. Nothing can be said of these users.
+    pub unusable_names: Vec<String>,
+    /// When IAM made the report.
     pub reported_at: DateTime<Utc>,
-    /// When the policy was made: the day of installation.
+    /// When the policy was created: the day of installation.
     pub policy_created: DateTime<Utc>,
     coverage: Coverage,
+}
+
+/// A user of the account as the reads show it.
+#[derive(Clone, Copy, Debug)]
+pub enum AccountUser<'a> {
+    /// A row of the credential report. Whether it has a password is known.
+    Reported(&'a Row),
+    /// A user of whom the report does not tell. Only its login profile says whether it has a password.
+    Unreported(&'a ListedUser),
+}
+
+impl<'a> AccountUser<'a> {
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'a UserName {
+        match self {
+            Self::Reported(row) => &row.user,
+            Self::Unreported(user) => &user.name,
+        }
+    }
+
+    /// The path, `/` if it has none. It is the listed one, which is newer than the report.
+    #[must_use]
+    pub fn path(self) -> &'a str {
+        match self {
+            Self::Reported(row) => row.path(),
+            Self::Unreported(user) => &user.path,
+        }
+    }
+
+    /// When the user was created, if the report says so.
+    #[must_use]
+    pub const fn created(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Reported(row) => row.created,
+            Self::Unreported(user) => Some(user.created),
+        }
+    }
+}
+
+/// What the reads alone decide about a user. A tag may still exempt who is existing or open: no list shows tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has no password, and the scope is console users.
+    OutOfScope,
+    /// It has the policy. If the report does not tell of the user, whether it has a password is still to be asked.
+    Covered(CoveredBy),
+    /// A name or a path exempts it. The same holds as for a covered one.
+    Exempt(Exemption),
+    /// It is not covered, and from before the policy.
+    Existing,
+    /// It is not covered, and IAM must be asked about its password.
+    Open {
+        /// Whether it is known to be newer than the policy. If not, the age of its login profile decides.
+        is_new: bool,
+    },
 }
 
 /// How a user comes by the policy.
@@ -53,10 +117,11 @@ struct Coverage {
 
 impl Account {
     /// Reads the account with a client that is [paced](Iam::paced), in pages; returns an error rather than partial data.
+    /// `now` tells which users of the report are too young to be missed in a list.
     ///
     /// # Errors
     /// If a list or the report cannot be had, or not by `until`.
-    pub async fn read(iam: &Iam, policy: &PolicyArn, until: Instant) -> Result<Self, SweepError> {
+    pub async fn read(iam: &Iam, policy: &PolicyArn, now: DateTime<Utc>, until: Instant) -> Result<Self, SweepError> {
         // IAM makes the report while the lists are read.
         let asked = ask_for_report(iam).await?;
         let policy_created =
@@ -65,10 +130,41 @@ impl Account {
         let (report, reported_at) = credential_report(iam, asked, until).await?;
         let rows = credential_report::read(&report)?;
         // Read after the report, so that whoever is in neither was not there when the sweep began.
-        let listed = iam.users().await?;
-        let (rows, unreported) = compare(rows, listed);
-        let console_users = rows.into_iter().filter(|row| row.has_password).collect();
-        Ok(Self { console_users, unreported, reported_at, policy_created, coverage })
+        let (listed, unusable_names) = iam.users().await?;
+        let (rows, unreported) = compare(rows, listed, now);
+        let (console_users, other_users) = rows.into_iter().partition(|row| row.has_password);
+        Ok(Self { console_users, other_users, unreported, unusable_names, reported_at, policy_created, coverage })
+    }
+
+    /// All users, those of whom the report does not tell first: they are the newest.
+    pub fn users(&self) -> impl Iterator<Item = AccountUser<'_>> {
+        let reported = self.console_users.iter().chain(&self.other_users).map(AccountUser::Reported);
+        self.unreported.iter().map(AccountUser::Unreported).chain(reported)
+    }
+
+    /// What can be said of the user without a further call.
+    #[must_use]
+    pub fn standing(&self, user: AccountUser<'_>, settings: &Settings) -> Standing {
+        let Settings { exemptions, scope, .. } = settings;
+        let is_new = match (user, scope) {
+            (AccountUser::Reported(row), _) if row.has_password => self.is_existing(row).map(|existing| !existing),
+            (AccountUser::Reported(_), Scope::ConsoleUsers) => return Standing::OutOfScope,
+            // Without a password, the age of the user decides.
+            (AccountUser::Reported(row), Scope::AllUsers) => row.created.map(|created| created >= self.policy_created),
+            // An older user may have got a password since: only its login profile tells when.
+            (AccountUser::Unreported(user), _) => (user.created >= self.policy_created).then_some(true),
+        };
+        if let Some(by) = self.covered_by(user.name()) {
+            return Standing::Covered(by);
+        }
+        if let Some(exemption) = exemptions.by_name(user.name()).or_else(|| exemptions.by_path(user.path())) {
+            return Standing::Exempt(exemption);
+        }
+        match is_new {
+            Some(false) => Standing::Existing,
+            Some(true) => Standing::Open { is_new: true },
+            None => Standing::Open { is_new: false },
+        }
     }
 
     /// How the user comes by the policy, if it does.
@@ -133,7 +229,10 @@ async fn credential_report(
             }
         }
         if Instant::now() + REPORT_PAUSE >= until {
-            return Err(refusal.map_or(SweepError::OutOfTime, SweepError::from));
+            return Err(match refusal {
+                Some(error) if error.kind != IamErrorKind::LimitExceeded => error.into(),
+                refusal => SweepError::NoReport(refusal),
+            });
         }
         tokio::time::sleep(REPORT_PAUSE).await;
         asked = ask_for_report(iam).await?;
@@ -157,17 +256,19 @@ pub fn exempt_by_report(exemptions: &Exemptions, row: &Row) -> Option<Exemption>
     exemptions.by_name(&row.user).or_else(|| exemptions.by_path(row.path()))
 }
 
-/// Sets the listed users aside of whom the report does not tell, and leaves out the rows that tell of others: a user may
-/// have been deleted, and another of its name made, since the report. Rows of users who are only gone stay; a look-up
-/// before any change settles them, and a listing may lag.
-fn compare(mut rows: Vec<Row>, listed: Vec<ListedUser>) -> (Vec<Row>, Vec<ListedUser>) {
+/// Sets the listed users aside of whom the report does not tell, and drops the rows that tell of nobody in the list: a
+/// user may have been deleted since the report, and another of its name created. A row stays if its user is so young
+/// that the list may not show it yet.
+fn compare(mut rows: Vec<Row>, listed: Vec<ListedUser>, now: DateTime<Utc>) -> (Vec<Row>, Vec<ListedUser>) {
     // A path may have changed since the report, and with it an exemption.
     let paths: HashMap<String, &str> = listed.iter().map(|user| (user.name.folded(), user.path.as_str())).collect();
-    for row in &mut rows {
-        if let Some(path) = paths.get(&row.user.folded()) {
+    rows.retain_mut(|row| match paths.get(&row.user.folded()) {
+        Some(path) => {
             row.move_to(path);
+            true
         }
-    }
+        None => row.created.is_some_and(|created| now - created < LISTED_AFTER),
+    });
     let reported: HashMap<String, Option<DateTime<Utc>>> =
         rows.iter().map(|row| (row.user.folded(), row.created)).collect();
     let unreported: Vec<_> = listed
@@ -178,8 +279,8 @@ fn compare(mut rows: Vec<Row>, listed: Vec<ListedUser>) -> (Vec<Row>, Vec<Listed
             None => true,
         })
         .collect();
-    let anew: HashSet<String> = unreported.iter().map(|user| user.name.folded()).collect();
-    rows.retain(|row| !anew.contains(&row.user.folded()));
+    let created_again: HashSet<String> = unreported.iter().map(|user| user.name.folded()).collect();
+    rows.retain(|row| !created_again.contains(&row.user.folded()));
     (rows, unreported)
 }
 
@@ -219,7 +320,7 @@ mod tests {
                 activity: Activity::default(),
             };
             let listing = ListedUser { name: user.clone(), path: "/".into(), created: at(listed) };
-            let (rows, unreported) = compare(vec![row], vec![listing]);
+            let (rows, unreported) = compare(vec![row], vec![listing], at(100_000));
             assert_eq!((rows.len(), unreported.len()), if told { (1, 0) } else { (0, 1) }, "{reported} {listed}");
         }
     }
@@ -238,8 +339,27 @@ mod tests {
         };
         let listing = ListedUser { name: user, path: "/eng/eu/".into(), created: DateTime::default() };
         // A row without a time of creation is no other user's.
-        let (rows, _) = compare(vec![row], vec![listing]);
+        let (rows, _) = compare(vec![row], vec![listing], Utc::now());
         assert_eq!(rows[0].arn, "arn:aws:iam::123456789012:user/eng/eu/alice");
         assert_eq!(rows[0].path(), "/eng/eu/");
+    }
+
+    /// Seconds since the user's creation → whether a row stays whose user is not in the list.
+    #[test]
+    fn a_row_without_a_listed_user_stays_for_five_minutes() {
+        let now = Utc::now();
+        for (age, stays) in [(0, true), (299, true), (300, false), (86_400, false)] {
+            let row = Row {
+                user: UserName::new("alice").unwrap(),
+                arn: String::new(),
+                created: Some(now - TimeDelta::seconds(age)),
+                has_password: true,
+                password_last_changed: None,
+                has_mfa: false,
+                activity: Activity::default(),
+            };
+            let (rows, _) = compare(vec![row], Vec::new(), now);
+            assert_eq!(rows.len() == 1, stays, "{age} s");
+        }
     }
 }

@@ -218,15 +218,25 @@ impl Enforcer {
 
     /// One try to put a console user under the policy, with its exemptions looked up.
     pub(crate) async fn attempt(&self, user: &UserName) -> Result<Try, EnforceError> {
-        let exemptions = &self.settings.exemptions;
-        if exemptions.need_the_user() {
-            let Some(attributes) = self.iam.user(user).await.map_err(failed(user))? else {
-                return Ok(Try::Missing(Missing::User("GetUser")));
-            };
-            if let Some(exemption) = exemptions.by_attributes(&attributes.path, &attributes.tags) {
-                return Ok(Try::Done(Outcome::Exempt { user: user.clone(), exemption }));
-            }
+        if self.settings.exemptions.need_the_user()
+            && let Some(end) = self.exempt_or_missing(user).await?
+        {
+            return Ok(end);
         }
+        self.cover_unless_reporting(user).await
+    }
+
+    /// Looks up path and tags; `None` if they do not exempt.
+    pub(crate) async fn exempt_or_missing(&self, user: &UserName) -> Result<Option<Try>, EnforceError> {
+        let Some(attributes) = self.iam.user(user).await.map_err(failed(user))? else {
+            return Ok(Some(Try::Missing(Missing::User("GetUser"))));
+        };
+        let exemption = self.settings.exemptions.by_attributes(&attributes.path, &attributes.tags);
+        Ok(exemption.map(|exemption| Try::Done(Outcome::Exempt { user: user.clone(), exemption })))
+    }
+
+    /// Covers a user who is known not to be exempt; in report mode only says so.
+    pub(crate) async fn cover_unless_reporting(&self, user: &UserName) -> Result<Try, EnforceError> {
         match self.settings.mode {
             Mode::Report => Ok(Try::Done(Outcome::WouldAttach { user: user.clone() })),
             Mode::Enforce => self.cover(user).await,

@@ -1,7 +1,8 @@
 //! A payload's whole way: read, decided, done. What the Lambda and the command's `replay` and `redrive` share.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use crate::enforce::{Enforcer, VISIBILITY_WAITS};
@@ -34,24 +35,29 @@ impl Handler {
     /// Handles one payload. A sweep ends by `until`; an event has a limit of its own,
     /// [`TIME_LIMIT`](crate::enforce::TIME_LIMIT).
     pub async fn handle(&self, payload: &[u8], until: Instant) -> Handled {
+        self.handle_at(payload, SystemTime::now().into(), until).await
+    }
+
+    /// The same at another time than that of the clock: what a sweep takes for now.
+    pub async fn handle_at(&self, payload: &[u8], now: DateTime<Utc>, until: Instant) -> Handled {
         let Event { facts, trigger } = event::read(payload, &self.enforcer.settings);
         let result = match trigger {
             Ok(Trigger::Ignore(reason)) => Ok(Outcome::Ignored { reason, user: None }),
             Ok(Trigger::User { user, change }) => {
                 self.enforcer.enforce(&user, change, &facts).await.map_err(Failure::from)
             }
-            Ok(Trigger::Sweep { mode }) => self.sweep(mode, until).await,
+            Ok(Trigger::Sweep { mode }) => self.sweep(mode, now, until).await,
             Err(error) => Err(error.into()),
         };
         Handled::now(facts, result)
     }
 
-    async fn sweep(&self, mode: Mode, until: Instant) -> Result<Outcome, Failure> {
+    async fn sweep(&self, mode: Mode, now: DateTime<Utc>, until: Instant) -> Result<Outcome, Failure> {
         let mut enforcer = self.enforcer.clone();
         if mode == Mode::Report {
             enforcer.settings.mode = Mode::Report;
         }
-        let report = sweep(&enforcer, until, |_, _| {}).await?;
+        let report = sweep(&enforcer, now, until, |_, _| {}).await?;
         Ok(Outcome::Swept(Box::new(report)))
     }
 }

@@ -187,11 +187,11 @@ impl Iam {
     /// nothing, or it would hide throttles from the pace.
     #[must_use]
     pub fn paced(&self, until: Instant, stopped: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        // A builder keeps the timeouts that it had unless they are disabled by name.
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
+        let timeouts = timeouts.disable_operation_attempt_timeout().disable_operation_timeout().build();
         let config = self.client.config().to_builder();
-        let config = config
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-            .build();
+        let config = config.retry_config(RetryConfig::disabled()).timeout_config(timeouts).build();
         let client = LazyLock::new(Box::new(|| Client::from_conf(config)) as Box<_>);
         let paced = Paced { pace: Pace::default(), until, stopped: Box::new(stopped) };
         Self { client: Arc::new(client), paced: Some(Arc::new(paced)), ..self.clone() }
@@ -339,7 +339,8 @@ pub struct ListedUser {
     pub created: DateTime<Utc>,
 }
 
-/// The calls for a whole account. A list is whole or an error, never shorter than it is.
+/// The calls for a whole account. A list is whole or an error, never shorter than it is; only an entry whose name no
+/// call would take is left out. [`Iam::users`] returns these names.
 impl Iam {
     /// Has IAM make a credential report; whether one is there already. IAM makes a new one every four hours at most.
     ///
@@ -399,10 +400,10 @@ impl Iam {
             let call = call.set_marker(pages.marker.take());
             let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for user in page.policy_users.unwrap_or_default() {
-                users.push(listed(CALL, user.user_name.as_deref().and_then(UserName::new))?);
+                users.extend(UserName::new(&listed(CALL, user.user_name)?));
             }
             for group in page.policy_groups.unwrap_or_default() {
-                groups.push(listed(CALL, group.group_name.as_deref().and_then(GroupName::new))?);
+                groups.extend(GroupName::new(&listed(CALL, group.group_name)?));
             }
             pages.turn(page.is_truncated, page.marker)?;
         }
@@ -424,31 +425,35 @@ impl Iam {
                 return Ok(Vec::new());
             };
             for user in page.users {
-                members.push(listed(CALL, UserName::new(&user.user_name))?);
+                members.extend(UserName::new(&listed(CALL, Some(user.user_name))?));
             }
             pages.turn(page.is_truncated, page.marker)?;
         }
         Ok(members)
     }
 
-    /// Every user of the account.
+    /// Every user of the account, and the names that are not of IAM's alphabet or too long, made
+    /// [legible](crate::identifiers): such a user is set aside, so that it does not stop the work on all others.
     ///
     /// # Errors
     /// If any page cannot be had.
-    pub async fn users(&self) -> Result<Vec<ListedUser>, IamError> {
+    pub async fn users(&self) -> Result<(Vec<ListedUser>, Vec<String>), IamError> {
         const CALL: &str = "ListUsers";
-        let mut users = Vec::new();
+        let (mut users, mut unusable) = (Vec::new(), Vec::new());
         let mut pages = Pages::of(CALL);
         while pages.more {
             let call = self.client.list_users().max_items(PAGE).set_marker(pages.marker.take());
             let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for user in page.users {
-                let name = listed(CALL, UserName::new(&user.user_name))?;
-                users.push(ListedUser { name, path: user.path, created: utc(user.create_date) });
+                let name = listed(CALL, Some(user.user_name))?;
+                match UserName::new(&name) {
+                    Some(name) => users.push(ListedUser { name, path: user.path, created: utc(user.create_date) }),
+                    None => unusable.push(legible(&name, NAME_TOLD)),
+                }
             }
             pages.turn(page.is_truncated, page.marker)?;
         }
-        Ok(users)
+        Ok((users, unusable))
     }
 }
 
@@ -482,9 +487,9 @@ impl Pages {
     }
 }
 
-/// An entry of a list must name somebody: leaving it out would make the list shorter than it is.
-fn listed<T>(call: &'static str, name: Option<T>) -> Result<T, IamError> {
-    name.ok_or_else(|| broken_off(call, "an entry has no name, or one that IAM does not allow"))
+/// An entry of a list must have a name: without one the answer is no list.
+fn listed(call: &'static str, name: Option<String>) -> Result<String, IamError> {
+    name.filter(|name| !name.is_empty()).ok_or_else(|| broken_off(call, "an entry has no name"))
 }
 
 fn broken_off(call: &'static str, why: &str) -> IamError {
@@ -564,6 +569,8 @@ impl ClassifyRetry for PassingConflict {
 
 /// How much of an answer an error tells: IAM's own messages fit in, a web page that came in their place does not.
 const ANSWER_TOLD: usize = 1024;
+/// The same for a name: IAM's own have up to 128 characters.
+const NAME_TOLD: usize = 256;
 /// The same for the code: IAM's own are far shorter.
 const CODE_TOLD: usize = 64;
 

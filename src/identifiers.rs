@@ -31,10 +31,12 @@ pub(crate) fn legible(text: &str, longest: usize) -> String {
 pub struct UserName(String);
 
 impl UserName {
-    /// Takes 1 to 64 characters of `A-Z a-z 0-9 _ + = , . @ -`, and nothing else.
+    /// Takes 1 to 128 characters of `A-Z a-z 0-9 _ + = , . @ -`, and nothing else. IAM creates names of up to 64
+    /// characters and takes 128 in its other calls (`existingUserNameType`):
+    /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetUser.html>
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        is_friendly_name(text, 64).then(|| Self(text.to_owned()))
+        is_friendly_name(text, 128).then(|| Self(text.to_owned()))
     }
 
     /// The name as IAM spells it.
@@ -145,11 +147,11 @@ mod tests {
 
     #[test]
     fn user_names_hold_iams_alphabet_and_nothing_else() {
-        for good in ["alice", "Alice", "a", "_+=,.@-", "alice@example.com", "007", &"a".repeat(64)] {
+        for good in ["alice", "Alice", "a", "_+=,.@-", "alice@example.com", "007", &"a".repeat(128)] {
             assert!(UserName::new(good).is_some(), "{good}");
         }
         for bad in
-            ["", " ", "alice ", "eng/alice", "al\nice", "al*ce", "älice", "a\0", "<root_account>", &"a".repeat(65)]
+            ["", " ", "alice ", "eng/alice", "al\nice", "al*ce", "älice", "a\0", "<root_account>", &"a".repeat(129)]
         {
             assert!(UserName::new(bad).is_none(), "{bad:?}");
         }

@@ -9,6 +9,7 @@ use crate::enforce::EnforceError;
 use crate::event::{Facts, IgnoreReason, PayloadError};
 use crate::exemption::Exemption;
 use crate::identifiers::{GroupName, UserName};
+use crate::settings::Mode;
 use crate::sweep::{SweepError, SweepReport};
 
 /// How a payload ended well.
@@ -185,7 +186,7 @@ impl Handled {
             Ok(_) => None,
             Err(failure) => failure.swept(),
         };
-        let sweep = swept.and_then(|report| serde_json::to_string(report).ok());
+        let sweep = swept.map(|report| logged(report, self.result.is_err()).to_string());
         match &self.result {
             Ok(outcome) => tracing::info!(
                 outcome = outcome.as_str(),
@@ -263,15 +264,31 @@ impl Handled {
     }
 }
 
-fn swept(report: &SweepReport) -> [(&'static str, &'static str, Value); 7] {
-    [
+/// The reply's counts; for a sweep that failed with the users whom it could not cover.
+fn logged(report: &SweepReport, failed: bool) -> Value {
+    let mut line = json!(report);
+    if failed {
+        line["failed"] = json!(report.failed);
+    }
+    line
+}
+
+fn swept(report: &SweepReport) -> Vec<(&'static str, &'static str, Value)> {
+    let mut counts = vec![
         ("Attached", report.attached),
         ("AddedToGroup", report.added_to_group),
         ("Failed", report.failures),
         ("ConsoleUsers", report.console_users),
         ("ConsoleUsersWithoutMfa", report.without_mfa),
-        ("Uncovered", report.uncovered),
         ("ExistingUncovered", report.existing),
-    ]
-    .map(|(name, count)| (name, "Count", json!(count)))
+        ("SweepRemaining", report.remaining),
+    ];
+    // In report mode nobody is attached, so that every new user would count at each sweep.
+    if report.mode == Mode::Enforce {
+        counts.push(("Uncovered", report.lost));
+    }
+    if report.remaining == 0 {
+        counts.push(("SweepFinished", 1));
+    }
+    counts.into_iter().map(|(name, count)| (name, "Count", json!(count))).collect()
 }

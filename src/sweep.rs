@@ -1,185 +1,105 @@
-//! The whole account → [`SweepReport`]: makes good every event that was lost, and tells what is there.
+//! The whole account → [`SweepReport`]: repairs every event that was lost, and counts what it finds.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+mod report;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::account::{Account, exempt_by_report};
-use crate::credential_report::MissingColumn;
-use crate::enforce::{EnforceError, Enforcer, Missing, NoGroup, RESTORE, Try, advice, failed};
-use crate::iam::IamError;
-use crate::identifiers::{GroupName, PolicyArn, UserName};
+pub use self::report::{FailedUser, SweepError, SweepReport};
+use crate::account::{Account, AccountUser, Standing};
+use crate::enforce::{EnforceError, Enforcer, Missing, NoGroup, Try, failed};
+use crate::iam::{IamError, IamErrorKind};
+use crate::identifiers::{GroupName, UserName};
 use crate::outcome::Outcome;
 use crate::pace;
-use crate::settings::{Mode, Settings};
+use crate::settings::{Mode, Scope, Settings};
 
-/// Failures told one by one; the rest are only counted.
-const FAILURES_TOLD: usize = 100;
+/// An event comes within minutes, and Lambda tries it again for three more. A new user who is without the policy after
+/// that is one whose event was lost.
+const EVENT_OVERDUE: TimeDelta = TimeDelta::minutes(15);
 
-/// What a sweep found and did. The reply and the metrics are this.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SweepReport {
-    /// Whether it wrote.
-    pub mode: Mode,
-    /// Whether it came to its end; if not, the next sweep does the rest.
-    pub complete: bool,
-    /// Users with a password, by the credential report.
-    pub console_users: usize,
-    /// Those of them without MFA.
-    pub without_mfa: usize,
-    /// Console users that had the policy before, directly or through a group.
-    pub covered: usize,
-    /// Users to whom the policy was attached.
-    pub attached: usize,
-    /// Users who were added to the overflow group.
-    pub added_to_group: usize,
-    /// Users to whom the policy would be attached, in report mode.
-    pub would_attach: usize,
-    /// Uncovered console users that the settings exempt.
-    pub exempt: usize,
-    /// Uncovered console users from before the policy, left alone as such.
-    pub existing: usize,
-    /// Users that could not be covered: the first hundred.
-    pub failed: Vec<FailedUser>,
-    /// How old the credential report was.
-    pub report_age_s: i64,
-    /// All users that could not be covered.
-    #[serde(skip)]
-    pub failures: usize,
-    /// New users who were found without the policy: each one an event that was lost.
-    #[serde(skip)]
-    pub uncovered: usize,
-}
-
-/// A user whom a sweep could not cover.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FailedUser {
-    /// The user.
-    pub user: String,
-    /// The `errorType`.
-    pub error: &'static str,
-    /// What happened.
-    #[serde(skip)]
-    pub cause: EnforceError,
-}
-
-/// Why a sweep did not do all that it should.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SweepError {
-    /// A list or the credential report could not be had; nothing was written.
-    #[error("the sweep could not read the account and changed nothing. {error}. {}", advice(error))]
-    Unreadable {
-        /// The call and what it failed with.
-        #[from]
-        error: IamError,
-    },
-    /// The credential report is none; nothing was written.
-    #[error("the sweep could not read the account and changed nothing: {0}")]
-    BadReport(#[from] MissingColumn),
-    /// The policy does not exist; nothing was written.
-    #[error("the policy {0} does not exist (GetPolicy answered NoSuchEntity). Correct FORCE_MFA_POLICY_ARN; {RESTORE}")]
-    PolicyMissing(PolicyArn),
-    /// The account could not be read in the time given; nothing was written.
-    #[error(
-        "the sweep could not read the account in its time and changed nothing: IAM was slow, or had no credential report \
-         ready. The next sweep tries again; if this stays, give the function a longer timeout"
-    )]
-    OutOfTime,
-    /// Some users could not be covered; all others were.
-    #[error("{}", incomplete(.0))]
-    Incomplete(Box<SweepReport>),
-}
-
-impl SweepError {
-    /// The `errorType` of the failed invocation.
-    #[must_use]
-    pub fn error_type(&self) -> &'static str {
-        match self {
-            Self::Unreadable { error } => error.kind.error_type(),
-            Self::BadReport(_) => "iam_error",
-            Self::PolicyMissing(_) => "policy_missing",
-            Self::OutOfTime | Self::Incomplete(_) => "sweep_incomplete",
-        }
-    }
-}
-
-fn incomplete(report: &SweepReport) -> String {
-    const NAMED: usize = 5;
-    let named: Vec<String> =
-        report.failed.iter().take(NAMED).map(|FailedUser { error, cause, .. }| format!("{error}: {cause}")).collect();
-    let more = match report.failures.saturating_sub(named.len()) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    format!(
-        "{} of {} uncovered users could not be put under the policy, the others were: {}{more}",
-        report.failures,
-        report.failures + report.attached + report.added_to_group,
-        named.join("; ")
-    )
-}
-
-/// A console user without the policy.
+/// A user without the policy.
 #[derive(Clone, Debug)]
 struct Candidate {
     user: UserName,
-    /// Whether it is from before the policy, where the report settles it.
+    created: Option<DateTime<Utc>>,
+    /// Whether it is from before the policy, where the reads settle it.
     existing: Option<bool>,
 }
 
 /// What came of one candidate.
-enum Verdict {
-    /// It has no password, or does not exist any more.
-    NoConsoleUser,
-    /// It is from before the policy and left alone.
-    Existing,
-    /// It was decided; `existing` tells a lost event from a user of before.
-    Decided { outcome: Outcome, existing: bool },
+struct Processed {
+    result: Result<Verdict, EnforceError>,
+    /// Whether the user should have had the policy already, by its event.
+    lost: bool,
 }
 
-/// Looks through the account and covers whoever should be and is not. Ends by `until`; `progress` is told after each
-/// user how many are done, and of how many.
+/// The decision about one candidate.
+enum Verdict {
+    /// It has no password, or does not exist any more.
+    NotInScope,
+    /// It is from before the policy and left alone.
+    Existing,
+    /// It was exempt, or was covered, or would be.
+    Decided(Outcome),
+}
+
+/// Checks every user of the account and covers those who should have the policy and do not. Ends by `until`. What
+/// depends on the time of day takes `now` for it. Calls `progress` after each user that costs a call of its own, with how
+/// many are done, and of how many.
 ///
 /// # Errors
-/// If the account could not be read (then nothing was written), or any user could not be covered (all others were).
+/// If the account could not be read (then nothing was written), or some users were not looked at or could not be covered
+/// (all others were).
 pub async fn sweep(
     enforcer: &Enforcer,
+    now: DateTime<Utc>,
     until: Instant,
     progress: impl Fn(usize, usize),
 ) -> Result<SweepReport, SweepError> {
     let enforcer = Enforcer { waits: Vec::new(), iam: enforcer.iam.paced(until, || false), ..enforcer.clone() };
-    let account = Account::read(&enforcer.iam, &enforcer.settings.policy, until).await?;
-    let (mut report, queue) = plan(&account, &enforcer.settings);
-    let unarmed = enforcer.settings.overflow_group.clone().filter(|group| !account.carries_policy(group));
-    let all = queue.len();
+    let account = Account::read(&enforcer.iam, &enforcer.settings.policy, now, until).await?;
+    for name in &account.unusable_names {
+        tracing::warn!(user = name, "the sweep leaves out a user whose name is none of IAM's");
+    }
+    let (mut report, candidates) = plan(&account, &enforcer.settings, now);
+    let without_policy = enforcer.settings.overflow_group.clone().filter(|group| !account.carries_policy(group));
+    let all = candidates.len();
     let mut done = 0;
     let work = pace::for_each(
-        queue,
+        candidates,
         || false,
         |candidate| {
-            let (enforcer, unarmed, policy_created) = (enforcer.clone(), unarmed.clone(), account.policy_created);
-            async move {
-                let result = settle(&enforcer, &candidate, policy_created, unarmed).await;
-                (candidate, result)
-            }
+            let (enforcer, without_policy) = (enforcer.clone(), without_policy.clone());
+            let policy_created = account.policy_created;
+            async move { process(&enforcer, &candidate, policy_created, now, without_policy).await }
         },
-        |(candidate, result)| {
+        |processed| {
+            if processed.result.as_ref().is_err_and(is_out_of_time) {
+                return;
+            }
             done += 1;
-            report.count(&candidate, result);
+            report.count(processed);
             progress(done, all);
         },
     );
-    // What is cut off here is done again by the next sweep: every call can be repeated.
+    // A call that is cut off here is repeated by the next sweep. It may be: every call is idempotent.
     let _ = tokio::time::timeout_at(until, work).await;
-    report.complete = done == all;
-    if report.failures == 0 { Ok(report) } else { Err(SweepError::Incomplete(Box::new(report))) }
+    report.remaining = all - done;
+    if report.remaining + report.failures == 0 { Ok(report) } else { Err(SweepError::Incomplete(Box::new(report))) }
 }
 
-/// What can be said of the account without a further call, and who remains to be looked at.
-fn plan(account: &Account, settings: &Settings) -> (SweepReport, Vec<Candidate>) {
+/// A throttled call of a paced client is repeated until the time is over.
+fn is_out_of_time(error: &EnforceError) -> bool {
+    matches!(error, EnforceError::Iam { error: IamError { kind: IamErrorKind::Throttled, .. }, .. })
+}
+
+/// What can be said of the account without a further call, and the users who remain to be looked at, in order: those of
+/// whom the report does not tell, then the others from a place that is another one in each sweep. Always from the same
+/// place, users who need a look-up in each sweep would use up its time, and those behind them would never be reached.
+fn plan(account: &Account, settings: &Settings, now: DateTime<Utc>) -> (SweepReport, Vec<Candidate>) {
     let mut report = SweepReport {
         mode: settings.mode,
-        complete: true,
         console_users: account.console_users.len(),
         without_mfa: account.console_users.iter().filter(|row| !row.has_mfa).count(),
         covered: 0,
@@ -188,90 +108,156 @@ fn plan(account: &Account, settings: &Settings) -> (SweepReport, Vec<Candidate>)
         would_attach: 0,
         exempt: 0,
         existing: 0,
-        failed: Vec::new(),
-        report_age_s: (DateTime::<Utc>::from(std::time::SystemTime::now()) - account.reported_at).num_seconds().max(0),
+        report_age_s: (now - account.reported_at).num_seconds().max(0),
+        remaining: 0,
         failures: 0,
-        uncovered: 0,
+        failed: Vec::new(),
+        lost: 0,
     };
-    let mut queue = Vec::new();
-    for row in &account.console_users {
-        let existing = account.is_existing(row);
-        if account.covered_by(&row.user).is_some() {
-            report.covered += 1;
-        } else if exempt_by_report(&settings.exemptions, row).is_some() {
-            report.exempt += 1;
-        } else if existing == Some(true) && settings.existing_users == Mode::Report {
-            report.existing += 1;
-        } else {
-            queue.push(Candidate { user: row.user.clone(), existing });
+    let (mut newest, mut others) = (Vec::new(), Vec::new());
+    for user in account.users() {
+        let existing = match (account.standing(user, settings), user) {
+            (Standing::Covered(_), AccountUser::Reported(row)) => {
+                report.covered += usize::from(row.has_password);
+                continue;
+            }
+            (Standing::Exempt(_), AccountUser::Reported(_)) => {
+                report.exempt += 1;
+                continue;
+            }
+            (Standing::Existing, _) if settings.existing_users == Mode::Report => {
+                report.existing += 1;
+                continue;
+            }
+            (Standing::OutOfScope | Standing::Covered(_) | Standing::Exempt(_), _) => continue,
+            (Standing::Existing, _) => Some(true),
+            (Standing::Open { is_new }, _) => is_new.then_some(false),
+        };
+        let candidate = Candidate { user: user.name().clone(), created: user.created(), existing };
+        match user {
+            AccountUser::Unreported(_) => newest.push(candidate),
+            AccountUser::Reported(_) => others.push(candidate),
         }
     }
-    for user in &account.unreported {
-        let exemptions = &settings.exemptions;
-        let exempt = exemptions.by_name(&user.name).or_else(|| exemptions.by_path(&user.path)).is_some();
-        if account.covered_by(&user.name).is_none() && !exempt {
-            let existing = (user.created >= account.policy_created).then_some(false);
-            queue.push(Candidate { user: user.name.clone(), existing });
-        }
-    }
-    (report, queue)
+    let start = place(now, others.len());
+    others.rotate_left(start);
+    newest.append(&mut others);
+    (report, newest)
 }
 
-/// Decides on one candidate, having asked IAM whether the report still holds.
-async fn settle(
+/// The place among `count` at which a sweep at that time begins.
+fn place(now: DateTime<Utc>, count: usize) -> usize {
+    /// How far the place moves in a second, in parts of the whole. In six hours that is the golden ratio (beside whole
+    /// rounds), whose multiples spread the most evenly. The whole rounds are chosen so that sweeps a minute, an hour or a
+    /// day apart also begin at least a sixth of the way from each other.
+    const TURN: f64 = (16_287.0 + 0.618_033_988_749_894_9) / 21_600.0;
+    #[expect(clippy::cast_precision_loss, reason = "a double holds seconds and users exactly")]
+    let place = (now.timestamp() as f64 * TURN).rem_euclid(1.0) * count as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to `count`")]
+    let place = place as usize;
+    place.min(count.saturating_sub(1))
+}
+
+/// Decides on one candidate, having asked IAM whether the report still holds, and covers it.
+async fn process(
     enforcer: &Enforcer,
     candidate: &Candidate,
     policy_created: DateTime<Utc>,
-    unarmed: Option<GroupName>,
-) -> Result<Verdict, EnforceError> {
+    now: DateTime<Utc>,
+    without_policy: Option<GroupName>,
+) -> Processed {
     let user = &candidate.user;
-    let Some(password_created) = enforcer.iam.login_profile(user).await.map_err(failed(user))? else {
-        return Ok(Verdict::NoConsoleUser);
-    };
-    let existing = candidate.existing.unwrap_or(password_created < policy_created);
-    if existing && enforcer.settings.existing_users == Mode::Report {
-        return Ok(Verdict::Existing);
-    }
-    match (enforcer.attempt(user).await?, unarmed) {
-        (Try::Done(Outcome::AddedToGroup { .. }), Some(group)) => {
-            Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::Unarmed(group) })
+    let Settings { existing_users, exemptions, .. } = &enforcer.settings;
+    let mut lost = false;
+    let result = async {
+        let Some((since, existing)) = due_since(enforcer, candidate, policy_created).await? else {
+            return Ok(Verdict::NotInScope);
+        };
+        if existing && *existing_users == Mode::Report {
+            return Ok(Verdict::Existing);
         }
-        (Try::Done(outcome), _) => Ok(Verdict::Decided { outcome, existing }),
-        (Try::Missing(Missing::User(_)), _) => Ok(Verdict::NoConsoleUser),
-        (Try::Missing(Missing::Policy), _) => Err(enforcer.policy_missing(user)),
+        // The plan knows name and path; the tags only GetUser shows.
+        let exempt_or_missing = match exemptions.tag {
+            Some(_) => enforcer.exempt_or_missing(user).await?,
+            None => None,
+        };
+        let end = if let Some(end) = exempt_or_missing {
+            end
+        } else {
+            lost = !existing && now - since > EVENT_OVERDUE;
+            enforcer.cover_unless_reporting(user).await?
+        };
+        match (end, without_policy) {
+            (Try::Done(Outcome::AddedToGroup { .. }), Some(group)) => {
+                Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::Unarmed(group) })
+            }
+            (Try::Done(outcome), _) => Ok(Verdict::Decided(outcome)),
+            (Try::Missing(Missing::User(_)), _) => Ok(Verdict::NotInScope),
+            (Try::Missing(Missing::Policy), _) => Err(enforcer.policy_missing(user)),
+        }
     }
+    .await;
+    Processed { result, lost }
+}
+
+/// Since when the user should have the policy, and whether that is before the policy; `None` if it need not have it.
+async fn due_since(
+    enforcer: &Enforcer,
+    candidate: &Candidate,
+    policy_created: DateTime<Utc>,
+) -> Result<Option<(DateTime<Utc>, bool)>, EnforceError> {
+    let Candidate { user, created, existing } = candidate;
+    let all_users = enforcer.settings.scope == Scope::AllUsers;
+    // No password is needed, so that there is nothing to ask.
+    if let (true, Some(created), Some(existing)) = (all_users, created, existing) {
+        return Ok(Some((*created, *existing)));
+    }
+    let password_created = enforcer.iam.login_profile(user).await.map_err(failed(user))?;
+    let since = password_created.or(created.filter(|_| all_users));
+    Ok(since.map(|since| (since, existing.unwrap_or(since < policy_created))))
 }
 
 impl SweepReport {
-    fn count(&mut self, candidate: &Candidate, result: Result<Verdict, EnforceError>) {
-        match result {
-            Ok(Verdict::NoConsoleUser) => {}
+    fn count(&mut self, processed: Processed) {
+        // No event is due for a user who is gone.
+        self.lost += usize::from(processed.lost && !matches!(processed.result, Ok(Verdict::NotInScope)));
+        match processed.result {
+            Ok(Verdict::NotInScope) => {}
             Ok(Verdict::Existing) => self.existing += 1,
-            Ok(Verdict::Decided { outcome, existing }) => {
-                let covers = match outcome {
-                    Outcome::Attached { .. } => &mut self.attached,
-                    Outcome::AddedToGroup { .. } => &mut self.added_to_group,
-                    Outcome::WouldAttach { .. } => &mut self.would_attach,
-                    Outcome::Exempt { .. } => {
-                        self.exempt += 1;
-                        return;
-                    }
-                    Outcome::Ignored { .. } | Outcome::Swept(_) => return,
-                };
-                *covers += 1;
-                self.uncovered += usize::from(!existing);
-            }
-            Err(error) => {
-                self.failures += 1;
-                self.uncovered += usize::from(candidate.existing != Some(true));
-                if self.failed.len() < FAILURES_TOLD {
-                    self.failed.push(FailedUser {
-                        user: candidate.user.to_string(),
-                        error: error.error_type(),
-                        cause: error,
-                    });
-                }
-            }
+            Ok(Verdict::Decided(outcome)) => match outcome {
+                Outcome::Attached { .. } => self.attached += 1,
+                Outcome::AddedToGroup { .. } => self.added_to_group += 1,
+                Outcome::WouldAttach { .. } => self.would_attach += 1,
+                Outcome::Exempt { .. } => self.exempt += 1,
+                Outcome::Ignored { .. } | Outcome::Swept(_) => {}
+            },
+            Err(error) => self.count_failure(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeps_begin_far_from_each_other() {
+        let first = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        for seconds in [1, 60, 120, 3600, 6 * 3600, 12 * 3600, 24 * 3600] {
+            let from = place(first, 1000);
+            let to = place(first + TimeDelta::seconds(seconds), 1000);
+            let apart = from.abs_diff(to).min(1000 - from.abs_diff(to));
+            assert!(apart >= 170, "{seconds} s: {from} {to}");
+        }
+    }
+
+    #[test]
+    fn sweeps_six_hours_apart_begin_everywhere_before_long() {
+        let first = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        let mut places: Vec<usize> = (0..20).map(|n| place(first + TimeDelta::hours(6 * n), 1000)).collect();
+        places.sort_unstable();
+        places.push(places[0] + 1000);
+        assert!(places.windows(2).all(|pair| pair[1] - pair[0] <= 100), "{places:?}");
+        assert_eq!((place(first, 0), place(first, 1)), (0, 0));
     }
 }

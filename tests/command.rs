@@ -264,7 +264,6 @@ fn sweep_covers_who_is_uncovered_and_asks_first() {
     for (key, count) in [("console_users", 3), ("covered", 0), ("attached", 2), ("existing", 1), ("exempt", 0)] {
         assert_eq!(json[key], count, "{key} in {json}");
     }
-    assert_eq!((&json["complete"], &json["failed"]), (&json!(true), &json!([])));
     assert!(
         account.carries_policy("alice") && account.carries_policy("bob") && !account.carries_policy("carol.existing")
     );

@@ -5,6 +5,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::Utc;
 use force_mfa::enforce::Enforcer;
 use force_mfa::sweep::sweep;
 use support::fake_iam::{FakeIam, Fault};
@@ -60,7 +61,7 @@ async fn sweep_at(bucket: Arc<Mutex<Bucket>>, then: impl Fn(&mut Bucket) + Send 
     });
     let enforcer = Enforcer { settings: settings(&[]), iam: account.iam().await, waits: vec![] };
     let started = Instant::now();
-    let report = sweep(&enforcer, started + Duration::from_mins(30), |_, _| {}).await.unwrap();
+    let report = sweep(&enforcer, Utc::now(), started + Duration::from_mins(30), |_, _| {}).await.unwrap();
     assert_eq!(report.attached, USERS);
     let bucket = bucket.lock().unwrap();
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]

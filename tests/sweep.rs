@@ -19,6 +19,10 @@ async fn sweep(account: &FakeIam, variables: &[(&str, &str)]) -> Done {
     feed(account, &settings(variables), &json!({ "sweep": {} })).await
 }
 
+fn metrics(done: &Done) -> Value {
+    done.handled.metrics("force-mfa", "INFO").unwrap()
+}
+
 /// The counts that are not zero.
 fn counts(reply: &Value) -> Vec<(String, u64)> {
     let object = reply.as_object().unwrap();
@@ -77,9 +81,8 @@ async fn a_sweep_covers_whom_an_event_should_have_and_counts_everybody() {
     let account = mixed();
     let done = sweep(&account, &EXEMPTIONS).await;
     assert_eq!(done.reply["outcome"], "swept", "{}", done.message);
-    assert_eq!(done.reply["complete"], true);
     assert_eq!(done.reply["mode"], "enforce");
-    assert_eq!(done.reply["failed"], json!([]));
+    assert_eq!((done.reply.get("failed"), done.reply.get("complete")), (None, None));
     assert!(done.reply["report_age_s"].is_u64());
     let expected = [
         ("added_to_group", 1),
@@ -415,14 +418,288 @@ async fn a_sweep_ends_before_its_deadline_and_the_next_goes_on() {
         let started = Instant::now();
         let done = done(handler.handle(br#"{"sweep": {}}"#, started + Duration::from_secs(10)).await);
         assert!(started.elapsed() <= Duration::from_secs(10));
-        assert_eq!(done.error_type, "");
-        attached += done.reply["attached"].as_u64().unwrap();
-        if done.reply["complete"] == true {
+        let metrics = metrics(&done);
+        attached += metrics["Attached"].as_u64().unwrap();
+        let remaining = metrics["SweepRemaining"].as_u64().unwrap();
+        if remaining == 0 {
+            assert_eq!((done.error_type, metrics["SweepFinished"].as_u64()), ("", Some(1)));
+            assert!(round > 0, "the first sweep is to run out of time");
             break;
         }
+        // It is not told as a success: Lambda tries the invocation again, and the failure is seen.
+        assert_eq!((done.error_type, metrics.get("SweepFinished")), ("sweep_incomplete", None));
+        assert!(done.message.contains(&format!("before {remaining} users were looked at")), "{}", done.message);
+        assert!(account.writes().len() as u64 + remaining >= 400, "{remaining}");
     }
     assert!((0..400).all(|n| account.is_covered(&format!("user-{n}"))));
     assert!(attached <= 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_and_a_lack_of_time_are_both_told() {
+    let mut account = FakeIam::default();
+    for n in 0..400 {
+        account = account.with_console_user(&format!("user-{n}"));
+    }
+    account.world().latency = Duration::from_millis(500);
+    let account =
+        account.with_faults(|action, _| (action == "AttachUserPolicy").then_some(Fault::Error(403, "AccessDenied")));
+    let handler = Handler::new(settings(&[]), account.iam().await);
+    let done = done(handler.handle(br#"{"sweep": {}}"#, Instant::now() + Duration::from_secs(10)).await);
+    let metrics = metrics(&done);
+    let (failed, remaining) = (metrics["Failed"].as_u64().unwrap(), metrics["SweepRemaining"].as_u64().unwrap());
+    assert!(failed > 0 && remaining > 0 && failed + remaining == 400, "{failed} {remaining}");
+    assert!(done.message.starts_with(&format!("{failed} of {failed} uncovered users")), "{}", done.message);
+    assert!(done.message.contains(&format!("before {remaining} users were looked at")), "{}", done.message);
+}
+
+/// 200 users whom a tag exempts, which only a look-up of each can tell, and one who should be covered; a sweep has time
+/// for some fifty.
+#[tokio::test(start_paused = true)]
+async fn every_user_is_reached_within_twenty_sweeps() {
+    for last in ["aaron", "user-100-and-a-half", "zoe"] {
+        let mut account = FakeIam::default();
+        for n in 0..200 {
+            account = account.with_user(&format!("user-{n:03}"), |user| {
+                user.set_password(user.created);
+                user.tags.insert("mfa-exempt".into(), "true".into());
+            });
+        }
+        let account = account.with_console_user(last);
+        account.world().latency = Duration::from_secs(1);
+        let handler = Handler::new(settings(&[("FORCE_MFA_EXEMPT_TAG", "mfa-exempt")]), account.iam().await);
+        let mut sweeps = 0;
+        while !account.is_covered(last) {
+            assert!(sweeps < 20, "{last} is not reached");
+            sweeps += 1;
+            let now = account.world().now;
+            let until = Instant::now() + Duration::from_millis(13_500);
+            let done = done(handler.handle_at(br#"{"sweep": {}}"#, now, until).await);
+            let looked_at = 201 - metrics(&done)["SweepRemaining"].as_u64().unwrap();
+            assert!((20..=60).contains(&looked_at), "{looked_at} looked at");
+            account.world().now += TimeDelta::hours(6);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_newer_than_the_report_come_first() {
+    let mut account = FakeIam::default();
+    for n in 0..200 {
+        account = account.with_console_user(&format!("user-{n:03}"));
+    }
+    {
+        let mut world = account.world();
+        let csv = world.credential_report();
+        world.report = Some((world.now - TimeDelta::hours(3), csv));
+    }
+    let account = account.with_console_user("zoe");
+    assert_eq!(sweep(&account, &[]).await.reply["attached"], 201);
+    let calls = account.calls();
+    assert_eq!(calls.iter().find(|call| call.starts_with("GetLoginProfile")).unwrap(), "GetLoginProfile zoe");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_fail_in_passing_are_tried_until_the_deadline() {
+    for action in ["ListUsers", "ListEntitiesForPolicy", "GetGroup", "GetPolicy", "GetCredentialReport"] {
+        for fault in [Fault::Error(400, "Throttling"), Fault::Error(503, "ServiceUnavailable"), Fault::Hang] {
+            let better = Instant::now() + Duration::from_mins(3);
+            let failing = fault.clone();
+            let account = FakeIam::default()
+                .with_console_user("alice")
+                .with_faults(move |called, _| (called == action && Instant::now() < better).then(|| failing.clone()));
+            let done = sweep(&account, &[]).await;
+            assert_eq!(done.reply["attached"], 1, "{action} {fault:?}: {}", done.message);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_take_twenty_seconds_are_waited_for() {
+    let account = FakeIam::default().with_console_user("covered");
+    account.world().users.get_mut("covered").unwrap().policies.insert(POLICY.into());
+    account.world().latency = Duration::from_secs(20);
+    assert_eq!(sweep(&account, &[]).await.reply["covered"], 1);
+}
+
+/// IAM has no capacity for a new report, which it may say for minutes.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_iam_does_not_generate_is_replaced_by_the_last_one() {
+    let refusals =
+        [Fault::Error(409, "LimitExceeded"), Fault::Error(400, "Throttling"), Fault::Error(503, "Unavailable")];
+    for refusal in refusals {
+        for (hours, times) in [(Some(1), usize::MAX), (None, 2), (Some(1), 2)] {
+            let account = FakeIam::default().with_console_user("alice");
+            if let Some(hours) = hours {
+                let mut world = account.world();
+                let csv = world.credential_report();
+                world.report = Some((world.now - TimeDelta::hours(hours), csv));
+            }
+            let (mut asked, fault) = (0, refusal.clone());
+            let account = account.with_faults(move |action, _| {
+                asked += usize::from(action == "GenerateCredentialReport");
+                (action == "GenerateCredentialReport" && asked <= times).then(|| fault.clone())
+            });
+            let done = sweep(&account, &[]).await;
+            assert_eq!(done.reply["attached"], 1, "{refusal:?} {hours:?} {times}: {}", done.message);
+        }
+    }
+    // Without any, both calls are tried to the end, and the message says what IAM answered.
+    let account = FakeIam::default()
+        .with_console_user("alice")
+        .with_faults(|action, _| (action == "GenerateCredentialReport").then_some(Fault::Error(409, "LimitExceeded")));
+    let started = Instant::now();
+    let done = sweep(&account, &[]).await;
+    assert!((Duration::from_secs(230)..=Duration::from_mins(4)).contains(&started.elapsed()));
+    assert_eq!((done.error_type, account.writes().len()), ("sweep_incomplete", 0));
+    assert!(done.message.contains("GenerateCredentialReport: IAM answered LimitExceeded"), "{}", done.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_create_user_is_repaired_where_all_users_are_in_scope() {
+    let account = || {
+        FakeIam::default()
+            .with_user("lost", |_| {})
+            .with_console_user("lost-with-a-password")
+            .with_user("old", |user| user.created -= TimeDelta::days(400))
+            .with_user("old-with-a-new-password", |user| {
+                user.set_password(user.created);
+                user.created -= TimeDelta::days(400);
+            })
+            .with_user("ci", |user| user.path = "/service/".into())
+            .with_user("covered", |user| {
+                user.policies.insert(POLICY.into());
+            })
+    };
+    let all_users = [("FORCE_MFA_SCOPE", "all-users"), ("FORCE_MFA_EXEMPT_PATHS", "/service/")];
+    let reported = account();
+    let done = sweep(&reported, &all_users).await;
+    let expected = [("attached", 3), ("console_users", 2), ("exempt", 1), ("existing", 1), ("without_mfa", 2)];
+    assert_eq!(counts(&done.reply), expect(&expected));
+    assert!(!reported.is_covered("old") && !reported.is_covered("ci"));
+    assert_eq!(metrics(&done)["Uncovered"], 3);
+
+    let enforced = account();
+    let done = sweep(&enforced, &[all_users[0], all_users[1], ENFORCE_EXISTING[0]]).await;
+    assert_eq!(done.reply["attached"], 4);
+    assert!(enforced.is_covered("old") && !enforced.is_covered("ci"));
+    assert_eq!(metrics(&done)["Uncovered"], 3, "existing users are no lost events");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exempt_path_costs_no_look_up() {
+    let account = FakeIam::default().with_console_user("alice").with_user("ci", |user| {
+        user.set_password(user.created);
+        user.path = "/service/".into();
+    });
+    let done = sweep(&account, &[("FORCE_MFA_EXEMPT_PATHS", "/service/")]).await;
+    assert_eq!((&done.reply["attached"], &done.reply["exempt"]), (&json!(1), &json!(1)));
+    assert!(!account.calls().iter().any(|call| call.starts_with("GetUser")), "{:?}", account.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_deleted_since_the_report_do_not_count() {
+    let account = mixed();
+    {
+        let mut world = account.world();
+        let csv = world.credential_report();
+        world.report = Some((world.now - TimeDelta::hours(3), csv));
+        for name in ["covered", "lost", "old", "pathed"] {
+            world.users.remove(name);
+        }
+    }
+    let done = sweep(&account, &EXEMPTIONS).await;
+    let expected = [("added_to_group", 1), ("console_users", 4), ("covered", 1), ("exempt", 2), ("without_mfa", 4)];
+    assert_eq!(counts(&done.reply), expect(&expected));
+    assert!(!account.calls().iter().any(|call| call == "GetLoginProfile lost"));
+}
+
+/// A list may not show yet whom the report has.
+#[tokio::test(start_paused = true)]
+async fn a_user_of_some_minutes_is_covered_although_no_list_shows_it() {
+    let account = FakeIam::default().with_user("alice", |user| {
+        user.created += TimeDelta::minutes(56);
+        user.set_password(user.created);
+    });
+    let account = account.with_faults(|action, _| {
+        (action == "ListUsers").then_some(Fault::Say(200, "<IsTruncated>false</IsTruncated><Users></Users>"))
+    });
+    assert_eq!(sweep(&account, &[]).await.reply["attached"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_cannot_be_used_costs_that_user_alone() {
+    let long = "x".repeat(129);
+    for name in ["al ice", "eng/alice", &long] {
+        let account = FakeIam::default()
+            .with_console_user(name)
+            .with_user(&format!("{name}-covered"), |user| {
+                user.policies.insert(POLICY.into());
+            })
+            .with_console_user(&"y".repeat(128))
+            .with_console_user("bob");
+        account.world().groups.get_mut(GROUP).unwrap().members.insert(name.to_owned());
+        let done = sweep(&account, &[]).await;
+        assert_eq!((done.error_type, &done.reply["attached"]), ("", &json!(2)), "{name}: {}", done.message);
+    }
+}
+
+/// What a sweep prints: the binary against an account with a name that cannot be used and a user whom IAM refuses.
+#[tokio::test]
+async fn the_log_names_whom_a_sweep_could_not_cover() {
+    let account =
+        FakeIam::default().with_console_user("al ice").with_console_user("bob").with_console_user("carol").with_faults(
+            |action, user| (action == "AttachUserPolicy" && user == "bob").then_some(Fault::Error(403, "AccessDenied")),
+        );
+    let run = support::lambda::run_function(&account, &[], vec![json!({ "sweep": {} }).to_string().into_bytes()]).await;
+    assert_eq!(
+        (run.answers[0].kind.as_str(), &run.answers[0].body["errorType"]),
+        ("error", &json!("sweep_incomplete"))
+    );
+    let logs = run.logs();
+    assert_eq!((&logs[0]["level"], &logs[0]["user"]), (&json!("WARN"), &json!("al ice")), "{logs:?}");
+    let swept: Value = serde_json::from_str(logs[1]["sweep"].as_str().unwrap()).unwrap();
+    assert_eq!(swept["failed"], json!([{ "user": "bob", "error": "access_denied" }]));
+    assert_eq!((logs.len(), &swept["attached"], &logs[1]["level"]), (2, &json!(1), &json!("ERROR")));
+    let metrics = &run.metrics()[0];
+    assert_eq!(
+        (&metrics["SweepFinished"], &metrics["SweepRemaining"], &metrics["Failed"]),
+        (&json!(1), &json!(0), &json!(1))
+    );
+}
+
+/// Which users without the policy count as lost events.
+#[tokio::test(start_paused = true)]
+async fn users_whose_event_may_be_under_way_are_not_counted_as_uncovered() {
+    let user = |minutes: i64| {
+        FakeIam::default().with_user("alice", move |user| {
+            user.created += TimeDelta::minutes(60 - minutes);
+            user.set_password(user.created);
+        })
+    };
+    for (minutes, uncovered) in [(1, 0), (14, 0), (16, 1), (120, 1)] {
+        let done = sweep(&user(minutes), &[]).await;
+        assert_eq!(
+            (&done.reply["attached"], &metrics(&done)["Uncovered"]),
+            (&json!(1), &json!(uncovered)),
+            "{minutes}"
+        );
+    }
+    // A user about whom nothing is known is a failure, and no lost event.
+    for action in ["GetLoginProfile", "GetUser"] {
+        let account =
+            user(60).with_faults(move |called, _| (called == action).then_some(Fault::Error(403, "AccessDenied")));
+        let done = sweep(&account, &[("FORCE_MFA_EXEMPT_TAG", "mfa-exempt")]).await;
+        let metrics = metrics(&done);
+        assert_eq!((&metrics["Uncovered"], &metrics["Failed"]), (&json!(0), &json!(1)), "{action}");
+    }
+    // In report mode nobody is ever attached, so that the count would never fall.
+    for (variables, payload) in
+        [([("FORCE_MFA_MODE", "report")], json!({})), ([("FORCE_MFA_MODE", "enforce")], json!({ "mode": "report" }))]
+    {
+        let done = feed(&user(60), &settings(&variables), &json!({ "sweep": payload })).await;
+        assert_eq!((&done.reply["would_attach"], metrics(&done).get("Uncovered")), (&json!(1), None));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -481,7 +758,7 @@ async fn progress_is_told_to_the_end() {
     let enforcer = force_mfa::enforce::Enforcer { settings: settings(&[]), iam: account.iam().await, waits: vec![] };
     let told = (last.clone(), all.clone());
     let until = Instant::now() + Duration::from_mins(1);
-    force_mfa::sweep::sweep(&enforcer, until, move |done, of| {
+    force_mfa::sweep::sweep(&enforcer, chrono::Utc::now(), until, move |done, of| {
         told.0.store(done, Ordering::Relaxed);
         told.1.store(of, Ordering::Relaxed);
     })

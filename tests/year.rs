@@ -581,8 +581,8 @@ impl Year {
     }
 
     async fn invoke(&self, payload: &Value) -> Done {
-        let until = Instant::now() + Duration::from_mins(4);
-        done(self.handler.handle(payload.to_string().as_bytes(), until).await)
+        let (now, until) = (self.account.world().now, Instant::now() + Duration::from_mins(4));
+        done(self.handler.handle_at(payload.to_string().as_bytes(), now, until).await)
     }
 
     fn before(&self) -> Before {
@@ -661,7 +661,8 @@ impl Year {
         let calls = &world.calls[before.calls..];
         self.written_to(&world, calls, |written, user| {
             let user = user.ok_or("a sweep writes to nobody who is gone")?;
-            require(user.password.is_some(), "a sweep writes to nobody without a password")?;
+            let in_scope = user.password.is_some() || self.guard.all_users;
+            require(in_scope, "a sweep writes to nobody without a password, unless all users are in scope")?;
             require(!before.covered.contains(written), "a sweep writes to nobody who is covered")?;
             require(self.guard.existing || is_new(&world, user), "existing users are left alone where reported")
         })?;
@@ -669,16 +670,16 @@ impl Year {
             Ok(_) => (&done.reply, BTreeSet::new()),
             Err(Failure::Sweep(SweepError::Incomplete(report))) => {
                 let users = report.failed.iter().map(|failed| failed.user.to_ascii_lowercase());
-                (&json!({ "complete": report.complete }), users.collect())
+                if report.remaining > 0 {
+                    return Ok(());
+                }
+                (&Value::Null, users.collect())
             }
             Err(_) => {
                 let wrote = calls.iter().any(|call| is_write(call));
                 return require(!wrote, "a sweep that could not read the account writes nothing");
             }
         };
-        if report["complete"] != true {
-            return Ok(());
-        }
         // Whom the sweep can know of: the report does not tell of the user, or tells of its password.
         let in_question = world.users.iter().filter(|(name, user)| {
             let row = self.report.get(*name).filter(|(created, _)| *created == user.created);
@@ -742,13 +743,14 @@ impl Year {
     }
 
     fn should_be_covered(&self, world: &World, user: &User) -> bool {
-        user.password.is_some() && !self.is_exempt(user) && (self.guard.existing || is_new(world, user))
+        let in_scope = user.password.is_some() || self.guard.all_users;
+        in_scope && !self.is_exempt(user) && (self.guard.existing || is_new(world, user))
     }
 }
 
-/// Whether the user's password is from after the policy.
+/// Whether the user's password, or without one the user, is from after the policy.
 fn is_new(world: &World, user: &User) -> bool {
-    user.password >= world.policy_created
+    user.password.or(Some(user.created)) >= world.policy_created
 }
 
 fn require(holds: bool, promise: &str) -> Result<(), Broken> {

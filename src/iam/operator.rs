@@ -2,7 +2,7 @@
 
 use aws_sdk_iam::types::{EntityType, PolicyScopeType};
 
-use super::{Iam, IamError, PAGE, Pages, Patience, found, listed};
+use super::{Iam, IamError, PAGE, Pages, Patience, broken_off, found, listed};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// Looking further than a sweep does.
@@ -22,7 +22,8 @@ impl Iam {
             let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for policy in page.policies.unwrap_or_default() {
                 if policy.policy_name.as_deref() == Some(name) {
-                    policies.push(listed(CALL, policy.arn.as_deref().and_then(PolicyArn::new))?);
+                    let arn = PolicyArn::new(&listed(CALL, policy.arn)?);
+                    policies.push(arn.ok_or_else(|| broken_off(CALL, "the ARN of the policy is none"))?);
                 }
             }
             pages.turn(page.is_truncated, page.marker)?;

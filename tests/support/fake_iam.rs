@@ -122,11 +122,11 @@ impl FakeIam {
         self.0.lock().unwrap()
     }
 
-    /// Adds a user made a minute ago, without a password.
+    /// Adds a user made an hour ago, without a password.
     pub fn with_user(self, name: &str, change: impl FnOnce(&mut User)) -> Self {
         {
             let mut world = self.world();
-            let created = world.now - TimeDelta::minutes(1);
+            let created = world.now - TimeDelta::hours(1);
             let mut user = User { name: name.into(), path: "/".into(), created, ..User::default() };
             change(&mut user);
             world.users.insert(name.to_ascii_lowercase(), user);
@@ -134,7 +134,7 @@ impl FakeIam {
         self
     }
 
-    /// Adds a user with a password given a minute ago.
+    /// Adds a user with a password given an hour ago.
     pub fn with_console_user(self, name: &str) -> Self {
         self.with_user(name, |user| user.set_password(user.created))
     }

@@ -127,7 +127,7 @@ pub async fn read(
     let Session { iam, settings, .. } = session;
     let until = Instant::now() + TIME_LIMIT;
     let iam = iam.paced(until, || false);
-    let account = Account::read(&iam, &settings.policy, until).await?;
+    let account = Account::read(&iam, &settings.policy, Utc::now(), until).await?;
     let (settled, open): (Vec<Candidate>, Vec<Candidate>) =
         candidates(&account, settings).into_iter().partition(|candidate| is_settled(candidate, settings));
     let mut users: Vec<ConsoleUser> = settled

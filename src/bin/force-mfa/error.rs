@@ -173,11 +173,13 @@ impl From<SweepError> for CliError {
     fn from(error: SweepError) -> Self {
         match error {
             SweepError::Unreadable { error } => error.into(),
-            SweepError::OutOfTime => Self::Failed(
-                "the account could not be read in time: IAM was slow, or had no credential report ready. Nothing was \
-                 changed; run the command again in a few minutes"
-                    .to_owned(),
-            ),
+            SweepError::NoReport(refusal) => {
+                let refusal = refusal.map(|refusal| format!(" ({refusal})")).unwrap_or_default();
+                Self::Failed(format!(
+                    "IAM had no credential report ready in time{refusal}. Nothing was changed; run the command again in a \
+                     few minutes"
+                ))
+            }
             SweepError::PolicyMissing(policy) => Self::Failed(format!(
                 "the policy {policy} does not exist in the account that you are signed in to. Correct --profile or \
                  --policy-arn; {RESTORE}"

@@ -128,7 +128,10 @@ async fn drain(
 /// account whose policy it is. Nor has a removal that the settings do not know: the policy or the group is then another.
 fn is_done(handled: &Handled) -> bool {
     match &handled.result {
-        Ok(Outcome::Attached { .. } | Outcome::AddedToGroup { .. } | Outcome::Exempt { .. }) => true,
+        // A sweep that was meant to report has reported. One that did not finish is an error.
+        Ok(Outcome::Attached { .. } | Outcome::AddedToGroup { .. } | Outcome::Exempt { .. } | Outcome::Swept(_)) => {
+            true
+        }
         Ok(Outcome::Ignored { reason, .. }) => match reason {
             IgnoreReason::OtherAccount => false,
             IgnoreReason::OtherEvent => !is_removal(handled),
@@ -138,8 +141,6 @@ fn is_done(handled: &Handled) -> bool {
             | IgnoreReason::NotAConsoleUser
             | IgnoreReason::UserGone => true,
         },
-        // A sweep that was meant to report has reported.
-        Ok(Outcome::Swept(report)) => report.complete,
         Ok(Outcome::WouldAttach { .. }) | Err(_) => false,
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 
+use chrono::Utc;
 use clap::ValueEnum;
 use force_mfa::enforce::Enforcer;
 use force_mfa::event::Facts;
@@ -100,7 +101,7 @@ async fn sweep_with_progress(
         advance(&bar, done, all);
     };
     let result = tokio::select! {
-        result = sweep(enforcer, Instant::now() + TIME_LIMIT, progress) => result,
+        result = sweep(enforcer, Utc::now(), Instant::now() + TIME_LIMIT, progress) => result,
         () = interrupt.wait() => {
             bar.finish_and_clear();
             return Err(CliError::Interrupted(match (enforcer.settings.mode, reached.get()) {
@@ -128,12 +129,15 @@ async fn sweep_with_progress(
 
 fn told(enforcer: &Enforcer, report: SweepReport, format: Format) -> Result<ExitStatus, CliError> {
     let denied = report.failed.iter().any(|failed| failed.error == "access_denied");
-    let incomplete = !report.complete || report.would_attach + report.existing + report.failures > 0;
+    let incomplete = report.would_attach + report.existing + report.failures + report.remaining > 0;
     match format {
         Format::Table => print(&table(enforcer, &report))?,
         Format::Json => {
             for failed in &report.failed {
                 note(&format!("failed: {}", one_line(&user_error(&failed.cause).to_string())));
+            }
+            if report.remaining > 0 {
+                note(&format!("{} users were not looked at, since the time was over", report.remaining));
             }
             let handled = Handled::now(Facts::default(), Ok(Outcome::Swept(Box::new(report))));
             print(&handled.reply().unwrap_or_default().to_string())?;
@@ -180,8 +184,12 @@ fn table(enforcer: &Enforcer, report: &SweepReport) -> String {
     if report.failures > report.failed.len() {
         let _ = write!(text, "\nand {} more", report.failures - report.failed.len());
     }
-    if !report.complete {
-        text.push_str("\n\nThe time was over before everyone was looked at: sweep again for the rest.");
+    if report.remaining > 0 {
+        let _ = write!(
+            text,
+            "\n\nThe time was over before {} users were looked at: sweep again for the rest.",
+            report.remaining
+        );
     }
     text
 }

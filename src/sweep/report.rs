@@ -1,0 +1,141 @@
+//! What a sweep found and did, and why it failed: types and their messages.
+
+use serde::Serialize;
+
+use crate::credential_report::MissingColumn;
+use crate::enforce::{EnforceError, RESTORE, advice};
+use crate::iam::IamError;
+use crate::identifiers::PolicyArn;
+use crate::settings::Mode;
+
+/// Failures that are listed one by one; the rest are only counted.
+const FAILURES_LISTED: usize = 100;
+
+/// What a sweep found and did. The reply and the metrics are this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SweepReport {
+    /// Whether it wrote.
+    pub mode: Mode,
+    /// Users with a password, by the credential report, without those deleted since.
+    pub console_users: usize,
+    /// Those of them without MFA.
+    pub without_mfa: usize,
+    /// Console users that had the policy before, directly or through a group.
+    pub covered: usize,
+    /// Users to whom the policy was attached.
+    pub attached: usize,
+    /// Users who were added to the overflow group.
+    pub added_to_group: usize,
+    /// Users to whom the policy would be attached, in report mode.
+    pub would_attach: usize,
+    /// Uncovered users that the settings exempt.
+    pub exempt: usize,
+    /// Uncovered users from before the policy, left alone as such.
+    pub existing: usize,
+    /// How old the credential report was.
+    pub report_age_s: i64,
+    /// Users that were not looked at, since the time was over.
+    #[serde(skip)]
+    pub remaining: usize,
+    /// All users that could not be covered.
+    #[serde(skip)]
+    pub failures: usize,
+    /// The first hundred of them.
+    #[serde(skip)]
+    pub failed: Vec<FailedUser>,
+    /// New users who were found without the policy although their event is overdue: each one an event that was lost.
+    #[serde(skip)]
+    pub lost: usize,
+}
+
+/// A user whom a sweep could not cover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedUser {
+    /// The user.
+    pub user: String,
+    /// The `errorType`.
+    pub error: &'static str,
+    /// What happened.
+    #[serde(skip)]
+    pub cause: EnforceError,
+}
+
+/// Why a sweep did not do all that it should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SweepError {
+    /// A list or the credential report could not be read; nothing was written.
+    #[error("the sweep could not read the account and changed nothing. {error}. {}", advice(error))]
+    Unreadable {
+        /// The call and what it failed with.
+        #[from]
+        error: IamError,
+    },
+    /// The credential report is none; nothing was written.
+    #[error("the sweep could not read the account and changed nothing: {0}")]
+    BadReport(#[from] MissingColumn),
+    /// The policy does not exist; nothing was written.
+    #[error("the policy {0} does not exist (GetPolicy answered NoSuchEntity). Correct FORCE_MFA_POLICY_ARN; {RESTORE}")]
+    PolicyMissing(PolicyArn),
+    /// IAM had no credential report until the time was over, with its last refusal, if it refused; nothing was written.
+    #[error(
+        "the sweep looked at no user and changed nothing, since IAM had no credential report ready in time{}. The next \
+         sweep tries again; if this stays, give the function a longer timeout",
+        .0.as_ref().map(|refusal| format!(" ({refusal})")).unwrap_or_default()
+    )]
+    NoReport(Option<IamError>),
+    /// Some users were not looked at, or could not be covered; all others were.
+    #[error("{}", incomplete(.0))]
+    Incomplete(Box<SweepReport>),
+}
+
+impl SweepError {
+    /// The `errorType` of the failed invocation.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Unreadable { error } => error.kind.error_type(),
+            Self::BadReport(_) => "iam_error",
+            Self::PolicyMissing(_) => "policy_missing",
+            Self::NoReport(_) | Self::Incomplete(_) => "sweep_incomplete",
+        }
+    }
+}
+
+fn incomplete(report: &SweepReport) -> String {
+    let SweepReport { remaining, failures, .. } = report;
+    let not_looked_at = format!(
+        "the sweep's time was over before {remaining} users were looked at. The next sweep begins with other users; if \
+         this stays, give the function a longer timeout, and see in CloudTrail who else calls IAM so often"
+    );
+    match (failures, remaining) {
+        (0, _) => not_looked_at,
+        (_, 0) => format!("{}, the others were: {}", not_covered(report), first_failures(report)),
+        (_, _) => format!("{}: {}; and {not_looked_at}", not_covered(report), first_failures(report)),
+    }
+}
+
+fn not_covered(report: &SweepReport) -> String {
+    let tried = report.failures + report.attached + report.added_to_group;
+    format!("{} of {tried} uncovered users could not be put under the policy", report.failures)
+}
+
+fn first_failures(report: &SweepReport) -> String {
+    const NAMED: usize = 5;
+    let named: Vec<String> =
+        report.failed.iter().take(NAMED).map(|FailedUser { error, cause, .. }| format!("{error}: {cause}")).collect();
+    let more = match report.failures.saturating_sub(named.len()) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    format!("{}{more}", named.join("; "))
+}
+
+impl SweepReport {
+    pub(super) fn count_failure(&mut self, error: EnforceError) {
+        self.failures += 1;
+        if self.failed.len() < FAILURES_LISTED {
+            let (user, error_type) = (error.user().to_string(), error.error_type());
+            self.failed.push(FailedUser { user, error: error_type, cause: error });
+        }
+    }
+}
