@@ -32,10 +32,16 @@ impl Drop for Account {
 
 impl Account {
     pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, with further arguments for moto's server.
+    pub fn with(arguments: &[&str]) -> Self {
         let program = moto_server();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Command::new(&program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .args(arguments)
             .env("MOTO_ACCOUNT_ID", "123456789012")
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -131,6 +131,14 @@ impl FailedCall {
                 "The credentials have expired: sign in again (`aws sso login`, `aws login`, or a new session token)"
                     .to_owned()
             }
+            // AWS's words for a Deny in a policy of the caller:
+            // https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+            _ if self.is_denied() && self.answer.contains("explicit deny in an identity-based policy") => {
+                "The likeliest cause is the policy of force-mfa itself: it denies this to a session without MFA. Sign \
+                 in with MFA (docs/command.md, Signing in), then run the command again. If the session has MFA, find \
+                 the Deny among the other policies of the identity that you are signed in as"
+                    .to_owned()
+            }
             _ if self.is_denied() && self.code().is_some_and(|code| code.contains("Denied")) => format!(
                 "Allow {} to the identity that you are signed in as, and see whether a permissions boundary or an SCP \
                  denies it; docs/command.md has the policy for each command",
@@ -145,7 +153,11 @@ impl FailedCall {
                 "AWS gets too many calls: run the command again in a minute".to_owned()
             }
             Some(_) => "Fix the cause in the AWS error above, then run the command again".to_owned(),
-            None => "Look at the network, the proxy and --endpoint-url, then run the command again".to_owned(),
+            None => {
+                "Look at the network, the proxy (HTTPS_PROXY, NO_PROXY), the certificate authority (AWS_CA_BUNDLE) and \
+                      --endpoint-url, then run the command again"
+                    .to_owned()
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ mod commands {
     pub mod uninstall;
 }
 mod error;
+mod http;
 mod session;
 mod setting_sources;
 mod sign_in;

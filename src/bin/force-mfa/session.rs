@@ -10,7 +10,7 @@ use force_mfa::settings::{POLICY_ARN, Settings};
 
 use crate::error::CliError;
 use crate::setting_sources::{GivenSettings, ResolvedSettings, SettingFlags};
-use crate::sign_in::{self, Caller};
+use crate::sign_in::{self, Caller, SignedIn};
 use crate::stack::{self, Stage};
 use crate::terminal::note;
 
@@ -95,11 +95,10 @@ impl Session {
         // The clients' futures are large.
         Box::pin(async {
             let given = GivenSettings::new(&flags.settings)?;
-            let config = sign_in::sdk_config(flags).await?;
-            let caller = Caller::ask(&config).await?;
-            check_account(&caller, account, given.policy().as_ref())?;
+            let signed_in = SignedIn::new(flags).await?;
+            check_account(&signed_in.caller, account, given.policy().as_ref())?;
             let stack = if flags.no_stack { StackName::None } else { StackName::of(flags.stack.as_deref()) };
-            Self::in_account(config, caller, stack, given, purpose).await
+            Self::in_account(signed_in, stack, given, purpose).await
         })
         .await
     }
@@ -117,13 +116,12 @@ impl Session {
         })
     }
 
-    /// Finds the stack, the settings and the policy of an account whose credentials are in `config`.
+    /// Finds the stack, the settings and the policy of an account.
     ///
     /// # Errors
     /// As [`Session::open`].
     pub async fn in_account(
-        config: SdkConfig,
-        caller: Caller,
+        SignedIn { config, iam, caller }: SignedIn,
         stack: StackName<'_>,
         given: GivenSettings,
         purpose: Purpose,
@@ -136,7 +134,6 @@ impl Session {
             }
             None => None,
         };
-        let iam = Iam::new(&config).await;
         let in_stack = from_stack.as_ref().is_some_and(|(_, values)| values.contains_key(POLICY_ARN.variable));
         let given = if given.policy().is_some() || in_stack {
             given
