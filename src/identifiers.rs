@@ -128,6 +128,12 @@ impl PolicyArn {
         &self.0
     }
 
+    /// The AWS partition: `aws`, `aws-us-gov` or `aws-cn`.
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        self.0.split(':').nth(1).unwrap_or_default()
+    }
+
     /// The twelve digits of the account that the policy, and so the guard, belongs to.
     #[must_use]
     pub fn account(&self) -> &str {

@@ -7,12 +7,16 @@
 mod auditor;
 #[path = "policy/evaluation.rs"]
 mod evaluation;
+#[path = "policy/judged.rs"]
+mod judged;
 #[path = "policy/mutants.rs"]
 mod mutants;
 #[path = "policy/role.rs"]
 mod role;
 #[path = "policy/rows.rs"]
 mod rows;
+#[path = "policy/settings.rs"]
+mod settings;
 #[path = "policy/template.rs"]
 mod template;
 

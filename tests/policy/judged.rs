@@ -1,0 +1,262 @@
+//! `policy_text::judge` says what an evaluator says: of the template's policy in all settings, of other known
+//! policies, of every mutant, and of made-up documents.
+
+use std::sync::LazyLock;
+
+use force_mfa::identifiers::PolicyArn;
+use force_mfa::policy_text::{Verdict, judge};
+use iam_rs::{Decision, IAMPolicy};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use serde_json::{Map, Value, json};
+
+use crate::evaluation::{Request, decide};
+use crate::settings::{PARTITIONS, all_settings};
+use crate::template::{ACCOUNT, render};
+use crate::{mutants, rows, template};
+
+const EVERYDAY: &[(&str, &str)] = &[
+    ("s3:GetObject", "arn:PARTITION:s3:::bucket/key"),
+    ("ec2:RunInstances", "arn:PARTITION:ec2:us-east-1:123456789012:instance/i-1"),
+    ("ec2:StartInstances", "arn:PARTITION:ec2:us-east-1:123456789012:instance/i-1"),
+    ("iam:CreateAccessKey", "arn:PARTITION:iam::123456789012:user/alice"),
+    ("iam:CreateAccessKey", "arn:PARTITION:iam::123456789012:user/malice"),
+    ("iam:CreateUser", "arn:PARTITION:iam::123456789012:user/alice/bob"),
+    ("sts:AssumeRole", "arn:PARTITION:iam::123456789012:role/Admin"),
+    ("sts:AssumeRole", "arn:PARTITION:iam::999999999999:role/Admin"),
+    ("lambda:InvokeFunction", "arn:PARTITION:lambda:us-east-1:123456789012:function:f"),
+    ("secretsmanager:GetSecretValue", "arn:PARTITION:secretsmanager:us-east-1:123456789012:secret:s"),
+];
+const ENROLMENT: &[(&str, &str)] = &[
+    ("iam:CreateVirtualMFADevice", "arn:PARTITION:iam::123456789012:mfa/phone"),
+    ("iam:EnableMFADevice", "arn:PARTITION:iam::123456789012:user/alice"),
+    ("iam:EnableMFADevice", "arn:PARTITION:iam::123456789012:user/eng/eu/alice"),
+];
+
+/// What the evaluator says of calls in a console session without MFA: for each, is it denied if the request has no
+/// `aws:ViaAWSService`, and if the request has it as `false`?
+struct Evaluated {
+    everyday: Vec<(bool, bool)>,
+    enrolment: Vec<(bool, bool)>,
+}
+
+fn evaluate(document: &Value, partition: &str) -> Evaluated {
+    static ADMINISTRATOR: LazyLock<IAMPolicy> =
+        LazyLock::new(|| rows::parse(&rows::scenarios().policies["AdministratorAccess"]));
+    let policies = [rows::parse(document), ADMINISTRATOR.clone()];
+    let denied = |&(action, resource): &(&str, &str), via: Option<&str>| {
+        let resource = resource.replace("PARTITION", partition);
+        let mut context =
+            Map::from_iter([("aws:username", "alice"), ("aws:MultiFactorAuthPresent", "false")].map(text));
+        context.extend(via.map(|via| text(("aws:ViaAWSService", via))));
+        let principal = format!("arn:{partition}:iam::{ACCOUNT}:user/alice");
+        let request = Request { principal, action: action.to_owned(), resource, context };
+        decide(&policies, &request).decision == Decision::Deny
+    };
+    let both = |calls: &[(&str, &str)]| -> Vec<(bool, bool)> {
+        calls.iter().map(|call| (denied(call, None), denied(call, Some("false")))).collect()
+    };
+    Evaluated { everyday: both(EVERYDAY), enrolment: both(ENROLMENT) }
+}
+
+fn text((key, value): (&str, &str)) -> (String, Value) {
+    (key.to_owned(), json!(value))
+}
+
+impl Evaluated {
+    fn everyday_passes(&self) -> bool {
+        self.everyday.contains(&(false, false))
+    }
+
+    fn enrolment_is_denied(&self) -> bool {
+        self.enrolment.contains(&(true, true))
+    }
+
+    fn is_enforcing(&self) -> bool {
+        self.everyday.iter().all(|&denied| denied == (true, true))
+            && self.enrolment.iter().all(|&denied| denied == (false, false))
+    }
+
+    fn word(&self) -> &'static str {
+        if self.everyday_passes() {
+            "not_enforcing"
+        } else if self.enrolment_is_denied() {
+            "blocks_enrolment"
+        } else if self.is_enforcing() {
+            "enforcing"
+        } else {
+            "unknown"
+        }
+    }
+}
+
+fn judged(document: &Value, partition: &str) -> Verdict {
+    let arn = format!("arn:{partition}:iam::{ACCOUNT}:policy/force-mfa");
+    judge(&document.to_string(), &PolicyArn::new(&arn).expect("the ARN of a policy"))
+}
+
+#[test]
+fn the_policy_is_enforcing_in_all_settings() {
+    let template = template::account_template();
+    for (partition, settings) in PARTITIONS.iter().flat_map(|&p| all_settings().into_iter().map(move |s| (p, s))) {
+        let policy = render(&template, template::policy_source(&template), partition, &settings);
+
+        assert_eq!(evaluate(&policy, partition).word(), "enforcing", "{partition} {settings:?}");
+        assert_eq!(judged(&policy, partition), Verdict::Enforcing, "{partition} {settings:?}");
+    }
+}
+
+#[test]
+fn the_policy_of_2022_is_enforcing() {
+    let seed = serde_json::from_str(include_str!("seed-2022.json")).expect("the seed is JSON");
+
+    assert_eq!(evaluate(&seed, "aws").word(), "enforcing");
+    assert_eq!(judged(&seed, "aws"), Verdict::Enforcing);
+}
+
+/// The denying statement of the policy that AWS documents (it has the actions below and this condition):
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_examples_aws_my-sec-creds-self-manage.html>
+#[test]
+fn the_policy_that_aws_documents_is_enforcing() {
+    let exceptions = ["CreateVirtualMFADevice", "EnableMFADevice", "GetUser", "GetMFADevice", "ListMFADevices"]
+        .into_iter()
+        .chain(["ListVirtualMFADevices", "ResyncMFADevice"])
+        .map(|action| format!("iam:{action}"))
+        .chain(["sts:GetSessionToken".to_owned()])
+        .collect::<Vec<_>>();
+    let documented = json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Sid": "DenyAllExceptListedIfNoMFA", "Effect": "Deny", "NotAction": exceptions, "Resource": "*",
+            "Condition": {"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}},
+        }],
+    });
+
+    assert_eq!(evaluate(&documented, "aws").word(), "enforcing");
+    assert_eq!(judged(&documented, "aws"), Verdict::Enforcing);
+}
+
+#[test]
+fn every_mutant_is_judged_as_the_evaluator_decides() {
+    let template = template::account_template();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut verdicts = std::collections::BTreeMap::<_, usize>::new();
+    for mutant in mutants::of(template::policy_source(&template)) {
+        for settings in all_settings() {
+            let policy = render(&template, &mutant.policy, "aws", &settings);
+            // Where the mutant has lost a branch that the settings ask for, there is no policy.
+            if policy["Statement"].as_array().expect("statements").contains(&Value::Null) {
+                continue;
+            }
+
+            // Beside AdministratorAccess an Allow changes nothing, so that each set of denies is asked once.
+            let mut denies = policy["Statement"].as_array().expect("statements").clone();
+            denies.retain(|statement| statement["Effect"] == "Deny");
+            if !seen.insert(json!(denies).to_string()) {
+                continue;
+            }
+
+            let verdict = judged(&policy, "aws");
+
+            assert_eq!(verdict.as_str(), evaluate(&policy, "aws").word(), "{} {settings:?}", mutant.what);
+            *verdicts.entry(verdict.as_str()).or_default() += 1;
+        }
+    }
+    assert_eq!(verdicts.len(), 4, "{verdicts:?}");
+}
+
+/// Made-up documents: sound statements, and ones with a part that is odd, wrong or not understood.
+fn document() -> impl Strategy<Value = Value> {
+    let pick = |pool: &'static [&'static str]| {
+        prop::collection::vec(prop::sample::select(pool), 1..5).prop_map(|picked| json!(picked))
+    };
+    let actions = || {
+        prop_oneof![
+            2 => Just(json!("*")),
+            3 => Just(json!(["iam:CreateVirtualMFADevice", "iam:EnableMFADevice", "sts:GetSessionToken"])),
+            3 => pick(&[
+                "iam:CreateVirtualMFADevice", "iam:EnableMFADevice", "IAM:enablemfadevice", "iam:*MFADevice",
+                "iam:Get*", "iam:*", "s3:*", "s3:GetObject", "s3:Put*", "ec2:*", "ec2:RunInstance?", "sts:*",
+                "lambda:*", "secretsmanager:*", "sts:AssumeRole", "iam:CreateUser", "iam:Create*",
+            ]),
+        ]
+    };
+    let resources = || {
+        prop_oneof![
+            4 => Just(json!("*")),
+            1 => Just(json!([
+                "arn:aws:iam::123456789012:user/${aws:username}", "arn:aws:iam::123456789012:user/*/${aws:username}",
+            ])),
+            2 => pick(&[
+                "arn:aws:s3:::*", "arn:aws:s3:::bucket/*", "arn:aws:s3:::public/*", "arn:aws:iam::*:user/*",
+                "arn:aws:iam::123456789012:user/${aws:username}", "arn:aws:iam::123456789012:user/alice",
+                "arn:aws:iam::*:mfa/*", "arn:aws:iam::123456789012:mfa/${aws:username}", "arn:aws-cn:s3:::*",
+                "arn:*:iam::123456789012:user*${aws:username}", "arn:aws:iam::999999999999:role/*",
+                "arn:aws:ec2:*:*:instance/*", "arn:aws:lambda:*:123456789012:function:?", "arn:aws:iam::*:role/A*",
+            ]),
+        ]
+    };
+    let condition = || {
+        let truth = prop_oneof![
+            5 => Just(json!("false")), 1 => Just(json!("true")), 1 => Just(json!(["true", "false"])),
+        ];
+        let understood = (
+            prop::sample::select(vec!["Bool", "BoolIfExists", "BoolIfExists", "BoolIfExists", "Null"]),
+            prop::sample::select(vec!["aws:MultiFactorAuthPresent", "aws:ViaAWSService", "AWS:viaawsservice"]),
+            truth,
+        );
+        prop_oneof![
+            8 => understood.prop_map(|(operator, key, value)| (operator.to_owned(), json!({ key: value }))),
+            1 => Just(("StringEquals".to_owned(), json!({"aws:username": "nobody"}))),
+            1 => Just(("StringNotEquals".to_owned(), json!({"aws:username": "nobody"}))),
+            1 => Just(("StringLike".to_owned(), json!({"aws:username": "a*"}))),
+        ]
+    };
+    let statement = (
+        prop::sample::select(vec!["Deny", "Deny", "Deny", "Allow"]),
+        prop::sample::select(vec!["NotAction", "NotAction", "Action"]),
+        actions(),
+        prop::sample::select(vec!["Resource", "Resource", "Resource", "NotResource"]),
+        resources(),
+        prop::collection::btree_map(0..3_u8, condition(), 0..3),
+    )
+        .prop_map(|(effect, action_element, actions, resource_element, resources, conditions)| {
+            let mut conditions: Map<String, Value> = conditions.into_values().collect();
+            let mut statement = json!({ "Effect": effect, action_element: actions, resource_element: resources });
+            if !conditions.is_empty() {
+                statement["Condition"] = Value::Object(std::mem::take(&mut conditions));
+            }
+            statement
+        });
+    prop::collection::vec(statement, 1..5)
+        .prop_map(|statements| json!({ "Version": "2012-10-17", "Statement": statements }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// `unknown` is always allowed; every other word has to be what the evaluator finds.
+    #[test]
+    fn a_made_up_document_is_never_judged_wrongly(document in document()) {
+        let evaluated = evaluate(&document, "aws");
+
+        match judged(&document, "aws") {
+            Verdict::Enforcing => prop_assert!(evaluated.is_enforcing()),
+            Verdict::NotEnforcing(_) => prop_assert!(evaluated.everyday_passes()),
+            Verdict::BlocksEnrolment(_) => prop_assert!(evaluated.enrolment_is_denied()),
+            Verdict::Unknown(_) => {}
+        }
+    }
+}
+
+#[test]
+fn made_up_documents_meet_every_verdict() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut verdicts = std::collections::BTreeMap::<_, usize>::new();
+    for _ in 0..1_000 {
+        let document = document().new_tree(&mut runner).expect("a document").current();
+        *verdicts.entry(judged(&document, "aws").as_str()).or_default() += 1;
+    }
+
+    assert!(verdicts.len() == 4 && verdicts.values().all(|&count| count >= 20), "{verdicts:?}");
+}
