@@ -99,7 +99,9 @@ fn its_role_allows_just_the_calls_that_it_makes() {
     let allowed: BTreeSet<&str> = actions.filter_map(|action| action.strip_prefix("iam:")).collect();
 
     let calls = RUNS.iter().flat_map(|run| &run.calls).map(|call| call.split(' ').next().unwrap());
-    let made: BTreeSet<&str> = calls.collect();
+    let mut made: BTreeSet<&str> = calls.collect();
+    // A sweep reads the policy's text with it.
+    made.insert("GetPolicyVersion");
 
     assert_eq!(made, allowed, "the calls made, and the role's actions");
 }
@@ -265,7 +267,10 @@ async fn a_log_line_stays_one_line_whatever_the_event_holds() {
 fn the_documents_point_to_what_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    let templates = read(&root.join("infra/template.yaml")) + &read(&root.join("infra/organization.yaml"));
+    let templates: String = ["template.yaml", "organization.yaml", "scp.yaml"]
+        .iter()
+        .map(|name| read(&root.join("infra").join(name)))
+        .collect();
     let sources: String = files(&root.join("src"), "rs").iter().map(|path| read(path)).collect();
     let rows: Value = serde_json::from_str(include_str!("policy/scenarios.json")).unwrap();
     let rows: BTreeSet<&str> =

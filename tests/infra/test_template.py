@@ -265,6 +265,28 @@ def test_there_is_an_alarm_for_each_thing_to_do():
     assert set(ALARMS) - set(COUNTS) == {"NoSweepAlarm", "ChangedAlarm"}
 
 
+def test_the_runbook_has_a_section_for_each_alarm_in_the_same_order():
+    runbook = (cfn.ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (force-mfa-.+)$", runbook, re.MULTILINE)
+
+    assert sections == [stack().resource(alarm)["AlarmName"] for alarm in ALARMS]
+    for section in re.split(r"^## ", runbook, flags=re.MULTILINE):
+        if section.startswith("force-mfa-"):
+            for part in ("Meaning", "Diagnose", "Fix", "Verify"):
+                assert section.count(f"**{part}**") == 1, section
+
+
+def test_the_alarms_cost_what_the_document_says():
+    # An alarm on metric math is charged for each metric that it watches: docs/cost.md.
+    metrics = sum(
+        sum("MetricStat" in metric for metric in stack().resource(alarm).get("Metrics", [{"MetricStat": None}]))
+        for alarm in ALARMS
+    )
+    cost = (cfn.ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+
+    assert f"| Alarms | {metrics * 0.10:.2f} |" in cost
+
+
 @pytest.mark.parametrize("alarm", COUNTS)
 def test_one_of_what_an_alarm_counts_sets_it_off(alarm):
     namespace, metric, dimension, value, missing = COUNTS[alarm]
