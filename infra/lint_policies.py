@@ -23,6 +23,7 @@ ACCEPTED = {
         "with BoolIfExists.",
     ),
     # Newer than parliament's list of actions and of global condition keys.
+    ("UNKNOWN_ACTION", "Unknown action cloudwatch:PutAlarmMuteRule"),
     ("UNKNOWN_ACTION", "Unknown action signin:AuthorizeOAuth2Access"),
     ("UNKNOWN_ACTION", "Unknown action signin:CreateOAuth2Token"),
     *(
