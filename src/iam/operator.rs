@@ -2,7 +2,10 @@
 
 use aws_sdk_iam::types::{EntityType, PolicyScopeType};
 
-use super::{Iam, IamError, PAGE, Pages, Patience, broken_off, found, listed};
+use super::error::broken_off;
+use super::lists::{PAGE, Pages, listed};
+use super::paced::Patience;
+use super::{Iam, IamError, found};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// Looking further than a sweep does.

@@ -1,0 +1,176 @@
+//! The calls that read a whole account.
+
+use aws_sdk_iam::types::{PolicyUsageType, ReportStateType};
+use chrono::{DateTime, Utc};
+
+use super::error::broken_off;
+use super::paced::Patience;
+use super::{Iam, IamError, dated, found, utc};
+use crate::identifiers::{GroupName, PolicyArn, UserName, legible};
+
+/// A user as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUser {
+    /// The name.
+    pub name: UserName,
+    /// The path, `/` if it has none.
+    pub path: String,
+    /// When the user was made.
+    pub created: DateTime<Utc>,
+}
+
+/// The calls for a whole account. A list is whole or an error, never shorter than it is; only an entry whose name no
+/// call would take is left out. [`Iam::users`] returns these names.
+impl Iam {
+    /// Has IAM make a credential report; whether one is there already. IAM makes a new one every four hours at most.
+    ///
+    /// A paced client asks once: IAM may refuse this for minutes, while [`Iam::credential_report`] still has a report.
+    ///
+    /// # Errors
+    /// If the call fails. `LimitExceeded` is no quota here, but a lack of capacity, which passes.
+    /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_GenerateCredentialReport.html>
+    pub async fn generate_credential_report(&self) -> Result<bool, IamError> {
+        const CALL: &str = "GenerateCredentialReport";
+        let call = self.client.generate_credential_report();
+        let answer = self.send(CALL, Patience::Once, || call.clone().send()).await?;
+        Ok(answer.state == Some(ReportStateType::Complete))
+    }
+
+    /// The credential report and when it was made; `None` if there is none, none yet, or none any more. A paced client
+    /// asks once.
+    ///
+    /// # Errors
+    /// If the call fails otherwise.
+    pub async fn credential_report(&self) -> Result<Option<(Vec<u8>, DateTime<Utc>)>, IamError> {
+        const CALL: &str = "GetCredentialReport";
+        const NONE_NOW: [&str; 3] = ["ReportNotPresent", "ReportExpired", "ReportInProgress"];
+        let call = self.client.get_credential_report();
+        match self.send(CALL, Patience::Once, || call.clone().send()).await {
+            Ok(answer) => {
+                Ok(answer.content.zip(answer.generated_time).map(|(csv, time)| (csv.into_inner(), utc(time))))
+            }
+            Err(error) if error.code.as_deref().is_some_and(|code| NONE_NOW.contains(&code)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// When the policy was made; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// Any but `NoSuchEntity`.
+    pub async fn policy_created(&self, policy: &PolicyArn) -> Result<Option<DateTime<Utc>>, IamError> {
+        const CALL: &str = "GetPolicy";
+        let call = self.client.get_policy().policy_arn(policy.as_str());
+        let answer = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)?;
+        answer.map(|answer| dated(CALL, answer.policy.and_then(|policy| policy.create_date))).transpose()
+    }
+
+    /// The users and the groups that the policy is attached to.
+    ///
+    /// # Errors
+    /// If any page cannot be had.
+    pub async fn entities_for_policy(&self, policy: &PolicyArn) -> Result<(Vec<UserName>, Vec<GroupName>), IamError> {
+        const CALL: &str = "ListEntitiesForPolicy";
+        let (mut users, mut groups) = (Vec::new(), Vec::new());
+        let mut pages = Pages::of(CALL);
+        while pages.more {
+            let call = self.client.list_entities_for_policy().policy_arn(policy.as_str());
+            // A permissions boundary is listed too, unless it is asked not to be; it does not attach the policy.
+            let call = call.policy_usage_filter(PolicyUsageType::PermissionsPolicy).max_items(PAGE);
+            let call = call.set_marker(pages.marker.take());
+            let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
+            for user in page.policy_users.unwrap_or_default() {
+                users.extend(UserName::new(&listed(CALL, user.user_name)?));
+            }
+            for group in page.policy_groups.unwrap_or_default() {
+                groups.extend(GroupName::new(&listed(CALL, group.group_name)?));
+            }
+            pages.turn(page.is_truncated, page.marker)?;
+        }
+        Ok((users, groups))
+    }
+
+    /// The members of a group; none if the group does not exist any more.
+    ///
+    /// # Errors
+    /// If any page cannot be had.
+    pub async fn group_members(&self, group: &GroupName) -> Result<Vec<UserName>, IamError> {
+        const CALL: &str = "GetGroup";
+        let mut members = Vec::new();
+        let mut pages = Pages::of(CALL);
+        while pages.more {
+            let call = self.client.get_group().group_name(group.as_str()).max_items(PAGE);
+            let call = call.set_marker(pages.marker.take());
+            let Some(page) = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)? else {
+                return Ok(Vec::new());
+            };
+            for user in page.users {
+                members.extend(UserName::new(&listed(CALL, Some(user.user_name))?));
+            }
+            pages.turn(page.is_truncated, page.marker)?;
+        }
+        Ok(members)
+    }
+
+    /// Every user of the account, and the names that are not of IAM's alphabet or too long, made
+    /// [legible](crate::identifiers): such a user is set aside, so that it does not stop the work on all others.
+    ///
+    /// # Errors
+    /// If any page cannot be had.
+    pub async fn users(&self) -> Result<(Vec<ListedUser>, Vec<String>), IamError> {
+        const CALL: &str = "ListUsers";
+        let (mut users, mut unusable) = (Vec::new(), Vec::new());
+        let mut pages = Pages::of(CALL);
+        while pages.more {
+            let call = self.client.list_users().max_items(PAGE).set_marker(pages.marker.take());
+            let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
+            for user in page.users {
+                let name = listed(CALL, Some(user.user_name))?;
+                match UserName::new(&name) {
+                    Some(name) => users.push(ListedUser { name, path: user.path, created: utc(user.create_date) }),
+                    None => unusable.push(legible(&name, NAME_TOLD)),
+                }
+            }
+            pages.turn(page.is_truncated, page.marker)?;
+        }
+        Ok((users, unusable))
+    }
+}
+
+/// How much of a name that cannot be used is returned: IAM's own have up to 128 characters.
+const NAME_TOLD: usize = 256;
+
+/// The most that IAM gives in one page.
+pub(super) const PAGE: i32 = 1000;
+
+/// A list being read page by page to its end.
+pub(super) struct Pages {
+    call: &'static str,
+    pub(super) more: bool,
+    pub(super) marker: Option<String>,
+    markers: Vec<String>,
+}
+
+impl Pages {
+    pub(super) const fn of(call: &'static str) -> Self {
+        Self { call, more: true, marker: None, markers: Vec::new() }
+    }
+
+    /// Takes what a page says of the next. A list that breaks off, or goes round in circles, is an error.
+    pub(super) fn turn(&mut self, is_truncated: bool, marker: Option<String>) -> Result<(), IamError> {
+        self.more = is_truncated;
+        if is_truncated {
+            let Some(marker) = marker.filter(|marker| !self.markers.contains(marker)) else {
+                return Err(broken_off(self.call, "a page says that there are more, but not where"));
+            };
+            self.markers.push(marker.clone());
+            self.marker = Some(marker);
+        }
+        Ok(())
+    }
+}
+
+/// An entry of a list must have a name: without one the answer is no list.
+pub(super) fn listed(call: &'static str, name: Option<String>) -> Result<String, IamError> {
+    name.filter(|name| !name.is_empty()).ok_or_else(|| broken_off(call, "an entry has no name"))
+}
