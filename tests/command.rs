@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::command::{
-    Account, DOCUMENT, GROUP, POLICY, answering, command, denying, on_a_terminal, on_a_terminal_with, post, told,
+    Account, DOCUMENT, GROUP, POLICY, answering, command, denying, error, in_front_of, on_a_terminal,
+    on_a_terminal_with, post, told,
 };
 
 /// A file of test events, by its place below `events`.
@@ -147,6 +148,19 @@ fn a_failed_look_up_makes_its_user_unknown() {
     let status = told(&mut command(&through, &["status", "--no-stack", "--uncovered"]));
     assert_eq!(status.code, 1, "{status:?}");
     assert!(status.out.contains("bob") && !status.out.contains("alice"), "{status:?}");
+}
+
+/// IAM has no capacity to generate a report, but still has the last one.
+#[test]
+fn status_uses_the_report_that_is_there() {
+    let account = Account::new().with_policy();
+    account.console_user("alice");
+    account.iam("GenerateCredentialReport", &[]);
+    let no_capacity = in_front_of(&account, |_, body| {
+        body.contains("Action=GenerateCredentialReport").then(|| error("LimitExceeded", "No more capacity"))
+    });
+    let status = told(&mut command(&no_capacity, &["status", "--no-stack", "--format", "json"]));
+    assert_eq!((status.code, &status.json()["totals"]["console_users"]), (1, &json!(1)), "{status:?}");
 }
 
 #[test]
