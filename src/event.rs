@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::identifiers::{GroupName, UserName};
 use crate::settings::{Mode, Settings};
 use fields::{
-    AnyPayload, Detail, Field, Identification, Named, RequestParameters, ResponseElements, StatusDetails, SweepCall,
-    SweepRequest, excerpt, is_object, kind, object, without_place,
+    AnyPayload, ChangedResource, Detail, Field, Identification, Named, RequestParameters, ResponseElements,
+    StatusDetails, SweepCall, SweepRequest, excerpt, is_object, kind, object, without_place,
 };
 
 /// A payload, read.
@@ -34,8 +34,13 @@ pub struct Facts {
     pub event_id: Option<String>,
     /// CloudTrail's `eventName`, the IAM call; of an event that is not CloudTrail's, its `detail-type`.
     pub event_name: Option<String>,
-    /// Who made the IAM call.
+    /// Who made the call.
     pub caller_arn: Option<String>,
+    /// The address that the call came from, or the name of the AWS service that made it.
+    pub source_ip: Option<String>,
+    /// What a change of the installation was about: the request's name or ARN of a policy, group, role, function, rule,
+    /// queue, log group, topic, subscription or alarm.
+    pub resource: Option<String>,
     /// When the IAM call was made, or another event was sent. Missing if the event does not say so in a form that can be read.
     pub time: Option<DateTime<Utc>>,
 }
@@ -186,10 +191,13 @@ fn identify(event: &Envelope, payload: &RawValue) -> Facts {
     let [envelope, detail]: [Identification; 2] =
         [payload, &event.detail].map(|json| object("", json).unwrap_or_default());
     let caller: Identification = detail.user_identity.object("").unwrap_or_default();
+    let request: ChangedResource = detail.request_parameters.object("").unwrap_or_default();
     Facts {
         event_id: detail.event_id.fact().or_else(|| envelope.id.fact()).map(|id| excerpt(&id)),
         event_name: Some(excerpt(detail.event_name.fact().as_ref().unwrap_or(&event.detail_type))),
         caller_arn: caller.arn.fact().map(|arn| excerpt(&arn)),
+        source_ip: detail.source_ip.fact().map(|address| excerpt(&address)),
+        resource: request.name().map(|name| excerpt(&name)),
         time: time(&detail.event_time).or_else(|| time(&envelope.time)),
     }
 }

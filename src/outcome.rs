@@ -179,7 +179,7 @@ impl Handled {
 
     /// Writes the log line: what was done, to whom, and which event it was. Never the event itself.
     pub fn log(&self) {
-        let Facts { event_id, event_name, caller_arn, .. } = &self.facts;
+        let Facts { event_id, event_name, caller_arn, source_ip, resource, time: _ } = &self.facts;
         let seconds_since_call = self.seconds_since_call();
         let swept = match &self.result {
             Ok(Outcome::Swept(report)) => Some(&**report),
@@ -195,6 +195,8 @@ impl Handled {
                 event_id,
                 event_name,
                 caller_arn,
+                source_ip,
+                resource,
                 seconds_since_call,
                 sweep,
                 "handled"
@@ -207,6 +209,8 @@ impl Handled {
                 event_id,
                 event_name,
                 caller_arn,
+                source_ip,
+                resource,
                 seconds_since_call,
                 sweep,
                 "failed"

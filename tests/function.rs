@@ -77,20 +77,52 @@ async fn a_failure_is_told_to_lambda_logged_once_and_counted() {
     assert_eq!(metrics["Failed"], 1);
 }
 
-/// The alarm `force-mfa-changes` sends its reader to this line.
+/// The alarm `force-mfa-changed` sends its reader to this line.
 #[tokio::test]
-async fn a_change_of_the_guard_is_logged_with_the_call_and_who_made_it() {
-    let mut payload = telling_event();
-    payload["source"] = json!("aws.lambda");
-    payload["detail"]["eventSource"] = json!("lambda.amazonaws.com");
-    payload["detail"]["eventName"] = json!("UpdateFunctionConfiguration20150331v2");
+async fn a_change_of_the_installation_is_logged_with_caller_and_resource() {
+    let function = "arn:aws:lambda:us-east-1:123456789012:function:force-mfa";
+    let queue = "https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-failures";
+    let policy = "arn:aws:iam::123456789012:policy/force-mfa";
+    let rows = [
+        ("lambda", "UpdateFunctionConfiguration20150331v2", json!({ "functionName": function }), function),
+        ("sqs", "PurgeQueue", json!({ "queueUrl": queue }), queue),
+        ("events", "DisableRule", json!({ "name": "force-mfa-sweep" }), "force-mfa-sweep"),
+        ("iam", "DeletePolicy", json!({ "policyArn": policy }), policy),
+        (
+            "monitoring",
+            "DeleteAlarms",
+            json!({ "alarmNames": ["other", "force-mfa-changed"] }),
+            "other, force-mfa-changed",
+        ),
+        ("monitoring", "PutAlarmMuteRule", json!({ "name": "quiet" }), "quiet"),
+        (
+            "monitoring",
+            "PutAlarmMuteRule",
+            json!({ "name": "quiet", "muteTargets": { "alarmNames": ["force-mfa-changed"] } }),
+            "force-mfa-changed",
+        ),
+    ];
+    let payloads = rows.iter().map(|(service, call, request, _)| {
+        let mut payload = telling_event();
+        payload["source"] = json!(format!("aws.{service}"));
+        payload["detail"]["eventSource"] = json!(format!("{service}.amazonaws.com"));
+        payload["detail"]["eventName"] = json!(call);
+        payload["detail"]["sourceIPAddress"] = json!("198.51.100.7");
+        payload["detail"]["requestParameters"] = request.clone();
+        bytes(&payload)
+    });
     let account = FakeIam::default();
-    let run = run_function(&account, &[], vec![bytes(&payload)]).await;
-    let [log] = &run.logs()[..] else { panic!("one log line, not {:?}", run.stdout) };
-    assert_eq!((&log["outcome"], &log["reason"]), (&json!("ignored"), &json!("other_service")));
-    assert_eq!(log["event_name"], "UpdateFunctionConfiguration20150331v2");
-    assert_eq!(log["caller_arn"], "arn:aws:sts::123456789012:assumed-role/Admin/admin");
-    assert_eq!(log["event_id"], "7d5b9a3e-0000-0000-0000-000000000002");
+    let run = run_function(&account, &[], payloads.collect()).await;
+
+    assert_eq!(run.logs().len(), rows.len(), "{:?}", run.stdout);
+    for (log, (service, call, _, resource)) in run.logs().iter().zip(&rows) {
+        let reason = if *service == "iam" { "other_event" } else { "other_service" };
+        assert_eq!((&log["outcome"], &log["reason"]), (&json!("ignored"), &json!(reason)));
+        assert_eq!((&log["event_name"], &log["resource"]), (&json!(call), &json!(resource)));
+        assert_eq!(log["caller_arn"], "arn:aws:sts::123456789012:assumed-role/Admin/admin");
+        assert_eq!(log["source_ip"], "198.51.100.7");
+        assert_eq!(log["event_id"], "7d5b9a3e-0000-0000-0000-000000000002");
+    }
     assert!(account.calls().is_empty());
 }
 

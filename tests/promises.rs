@@ -225,13 +225,24 @@ async fn a_log_line_stays_one_line_whatever_the_event_holds() {
         "alice\u{0}\u{8}\u{7f}\u{85}\u{2028}",
         "\u{202e}\u{2066}\u{200f}ecila",
     ];
-    let places = ["userName", "eventName", "eventID", "arn", "account", "source", "detail-type", "eventTime"];
+    let places = [
+        "userName",
+        "groupName",
+        "eventName",
+        "eventID",
+        "arn",
+        "account",
+        "source",
+        "detail-type",
+        "eventTime",
+        "sourceIPAddress",
+    ];
     let mut payloads = Vec::new();
     for text in hostile {
         for place in places {
             let mut payload = event("CreateLoginProfile", "alice", 60);
             match place {
-                "userName" => payload["detail"]["requestParameters"]["userName"] = json!(text),
+                "userName" | "groupName" => payload["detail"]["requestParameters"][place] = json!(text),
                 "arn" => payload["detail"]["userIdentity"]["arn"] = json!(text),
                 "account" | "source" | "detail-type" => payload[place] = json!(text),
                 _ => payload["detail"][place] = json!(text),

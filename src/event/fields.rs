@@ -60,7 +60,64 @@ pub(super) struct Identification {
     pub(super) event_time: Field,
     #[serde(rename = "userIdentity")]
     pub(super) user_identity: Field,
+    #[serde(rename = "sourceIPAddress")]
+    pub(super) source_ip: Field,
+    #[serde(rename = "requestParameters")]
+    pub(super) request_parameters: Field,
     pub(super) arn: Field,
+}
+
+/// The request's fields that the rules on changes of the installation match (infra/template.yaml).
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ChangedResource {
+    policy_arn: Field,
+    group_name: Field,
+    role_name: Field,
+    function_name: Field,
+    rule: Field,
+    queue_url: Field,
+    log_group_name: Field,
+    log_group_identifier: Field,
+    resource_identifier: Field,
+    topic_arn: Field,
+    subscription_arn: Field,
+    alarm_name: Field,
+    alarm_names: Field,
+    mute_targets: Field,
+    /// Of a rule, or of a mute rule that names no alarm.
+    name: Field,
+}
+
+/// The alarms that a mute rule names.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MuteTargets {
+    alarm_names: Field,
+}
+
+impl ChangedResource {
+    /// The names of the resource, or of all alarms that the call names.
+    pub(super) fn name(&self) -> Option<String> {
+        let muted: MuteTargets = self.mute_targets.object("").unwrap_or_default();
+        let alarms = [&self.alarm_names, &muted.alarm_names].into_iter().find_map(Field::names);
+        let names = [
+            &self.policy_arn,
+            &self.group_name,
+            &self.role_name,
+            &self.function_name,
+            &self.rule,
+            &self.queue_url,
+            &self.log_group_name,
+            &self.log_group_identifier,
+            &self.resource_identifier,
+            &self.topic_arn,
+            &self.subscription_arn,
+            &self.alarm_name,
+            &self.name,
+        ];
+        alarms.or_else(|| names.into_iter().find_map(Field::fact))
+    }
 }
 
 /// What decides in an event's detail: in a CloudTrail record, and in a change of a stack's status.
@@ -124,6 +181,14 @@ impl Field {
     /// The text of a field that decides nothing.
     pub(super) fn fact(&self) -> Option<String> {
         self.text("").ok().flatten()
+    }
+
+    /// The texts of a list that decides nothing, in one text. A call names at most 100 alarms of 255 characters, and a
+    /// longer list is none of AWS's: its texts could use up the memory.
+    fn names(&self) -> Option<String> {
+        let list = self.0.as_ref().filter(|list| list.get().len() <= 64 * 1024)?;
+        let names: Vec<String> = serde_json::from_str(list.get()).ok()?;
+        Some(names.join(", "))
     }
 
     /// The fields of an object, all missing if the object is.
