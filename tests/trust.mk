@@ -26,7 +26,5 @@ offline-build: | need-cargo ## Build the function with the network cut off: no b
 	$(CARGO) fetch --locked
 	unshare --map-root-user --net $(CARGO) build --locked --offline --bin function --target-dir target/offline
 
-demo-recording: ## Run the demo and keep what it shows as docs/demo.txt
-	COLUMNS=130 $(MAKE) --no-print-directory demo > docs/demo.txt.new
-	{ echo '$$ make demo'; sed 's/ *$$//' docs/demo.txt.new; } > docs/demo.txt
-	rm docs/demo.txt.new
+demo-recording: demo-function $(VENV)/.stamp ## Run the demo and keep what it shows as docs/demo.svg
+	@$(VENV)/bin/python tools/demo.py --svg docs/demo.svg

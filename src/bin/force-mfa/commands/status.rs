@@ -149,8 +149,7 @@ fn table(status: &Status, settings: &str, uncovered: bool) -> String {
          \x20 covered     {:>6}   {} directly, {of_groups} by group\n\
          \x20 exempt      {:>6}\n\
          \x20 uncovered   {}   {} existing (password older than the policy), {} new\n\
-         \x20   with keys {}   {MARK} access key used within {} days: the policy denies the key too, unless its \
-         CredentialScope is console-only\n\
+         \x20   with keys {}   {MARK} key used within {} days; denied too unless CredentialScope=console-only\n\
          \x20 unknown     {}",
         status.reported_at.format("%Y-%m-%d %H:%M UTC"),
         age(status.report_age_s),

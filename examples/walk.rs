@@ -1,9 +1,9 @@
-//! `make walk`: what a new user meets under the policy, step by step. Every decision is made by an IAM policy
-//! evaluator on the policy that the template holds.
+//! `make walk`: what a new user meets under the policy, step by step. An IAM policy evaluator makes every decision, on
+//! the policy that the template holds. `--short` shows the first scene, `--all` every scene with resources and statements.
 
-#[path = "evaluation.rs"]
+#[path = "../tests/policy/evaluation.rs"]
 mod evaluation;
-#[path = "template.rs"]
+#[path = "../tests/policy/template.rs"]
 mod template;
 
 use iam_rs::{Decision, IAMPolicy};
@@ -67,11 +67,13 @@ use Session::{AccessKey, Console, ConsoleWithMfa};
 
 /// Asked for at sign-in where the account has turned console authorization on; else sign-in needs no permission.
 const SIGN_IN: &str = "arn:aws:signin:::console/console";
+/// Calls that the console makes by itself while a user enrols; `--short` leaves them out.
+const READS: [&str; 3] = ["iam:GetAccountPasswordPolicy", "iam:GetUser", "iam:ListMFADevices"];
 const EC2: &str = "ec2:DescribeInstances";
 
 const WALK: &[(&str, &[Step])] = &[
     (
-        "A new user, whose password must be changed, signs in and enrols an app on the phone",
+        "A new user signs in for the first time and enrols an app on the phone",
         &[
             step("signs in", Console, "signin:AuthorizeOAuth2Access", SIGN_IN, NotDenied),
             step("reads the rules for passwords", Console, "iam:GetAccountPasswordPolicy", "*", Allowed),
@@ -124,38 +126,69 @@ const WALK: &[(&str, &[Step])] = &[
     ),
 ];
 
+/// How much of the walk is shown.
+#[derive(Clone, Copy, PartialEq)]
+enum Length {
+    Short,
+    Usual,
+    All,
+}
+
 fn main() -> Result<(), String> {
+    let length = match std::env::args().nth(1).as_deref() {
+        None => Length::Usual,
+        Some("--short") => Length::Short,
+        Some("--all") => Length::All,
+        Some(other) => return Err(format!("{other} is not an option; there are --short and --all")),
+    };
+    let scenes = match length {
+        Length::Short => &WALK[..1],
+        Length::Usual => &WALK[..3],
+        Length::All => WALK,
+    };
     let policies = policies();
-    println!("alice has AmazonEC2FullAccess and, since the function attached it, force-mfa.");
+    if length != Length::Short {
+        println!("alice has AmazonEC2FullAccess and, since the function attached it, force-mfa.");
+    }
     let mut surprises = 0;
-    for (title, steps) in WALK {
-        println!("\n{title}");
-        println!("  {:<46} {:<30} {:<38} {:<8} decided by", "alice", "action", "resource", "decision");
-        for step in *steps {
-            let decided = evaluation::decide(&policies, &step.request());
-            let denied = decided.decision != Decision::Allow
-                && !(step.expected == NotDenied && decided.decision == Decision::NotApplicable);
-            let as_expected = denied == (step.expected == Denied);
-            surprises += usize::from(!as_expected);
-            let by = match decided.decision {
-                Decision::NotApplicable if denied => "no statement allows it".to_owned(),
-                Decision::NotApplicable => "no statement denies it, and it needs no permission".to_owned(),
-                Decision::Allow | Decision::Deny => decided.by.join(", "),
-            };
-            println!(
-                "  {:<46} {:<30} {:<38} {:<8} {by}{}",
-                format!("{}{}", step.session.prefix(), step.says),
-                step.action,
-                step.resource,
-                if denied { "denied" } else { "allowed" },
-                if as_expected { "" } else { "   <- NOT AS IT SHOULD BE" },
-            );
+    for (title, steps) in scenes {
+        if length != Length::Short {
+            println!("\n{title}");
         }
+        let is_shown = |step: &&Step| length != Length::Short || !READS.contains(&step.action);
+        for step in steps.iter().filter(is_shown) {
+            surprises += usize::from(!show(step, &policies, length));
+        }
+    }
+    if length == Length::Usual {
+        println!("\n`make walk ALL=1` shows every scene, the resources, and the statement that decides.");
     }
     if surprises > 0 {
         return Err(format!("{surprises} steps did not come out as they should"));
     }
     Ok(())
+}
+
+/// Prints a step with its decision; whether the decision is as expected.
+fn show(step: &Step, policies: &[IAMPolicy], length: Length) -> bool {
+    let decided = evaluation::decide(policies, &step.request());
+    let denied = decided.decision != Decision::Allow
+        && !(step.expected == NotDenied && decided.decision == Decision::NotApplicable);
+    let as_expected = denied == (step.expected == Denied);
+    let by = match decided.decision {
+        Decision::NotApplicable if denied => "no statement allows it".to_owned(),
+        Decision::NotApplicable => "no statement denies it, and it needs no permission".to_owned(),
+        Decision::Allow | Decision::Deny => decided.by.join(", "),
+    };
+    let says = format!("{}{}", step.session.prefix(), step.says);
+    let decision = if denied { "denied" } else { "allowed" };
+    let surprise = if as_expected { "" } else { "   <- NOT AS IT SHOULD BE" };
+    if length == Length::All {
+        println!("  {says:<48} {:<30} {:<38} {decision:<8} {by}{surprise}", step.action, step.resource);
+    } else {
+        println!("  {says:<48} {:<30} {decision}{surprise}", step.action);
+    }
+    as_expected
 }
 
 impl Session {

@@ -1,7 +1,7 @@
 """Check what the Markdown files claim about this repository.
 
 In README.md and every other Markdown file: each relative link and anchor leads
-somewhere, each `make VERB` is a verb of the Makefile, and each code span that reads
+somewhere, each `make TARGET` is a target of the Makefile, and each code span that reads
 like a path of this repository names something that is there. Addresses of other sites
 are not fetched.
 """
