@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use crate::credential_report::{self, Row};
-use crate::exemption::{Exemption, Exemptions};
+use crate::exemption::Exemption;
 use crate::iam::{Iam, IamError, IamErrorKind, ListedUser};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 use crate::settings::{Scope, Settings};
@@ -248,12 +248,6 @@ fn only_if_it_passes(error: IamError) -> Result<IamError, IamError> {
         IamErrorKind::LimitExceeded | IamErrorKind::Throttled | IamErrorKind::Unavailable => Ok(error),
         IamErrorKind::NoSuchEntity | IamErrorKind::AccessDenied | IamErrorKind::Other => Err(error),
     }
-}
-
-/// The exemption that a row of the report shows by itself, without a call.
-#[must_use]
-pub fn exempt_by_report(exemptions: &Exemptions, row: &Row) -> Option<Exemption> {
-    exemptions.by_name(&row.user).or_else(|| exemptions.by_path(row.path()))
 }
 
 /// Sets the listed users aside of whom the report does not tell, and drops the rows that tell of nobody in the list: a

@@ -2,7 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_getting-report.html>
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::identifiers::UserName;
 
@@ -23,6 +23,15 @@ pub struct Row {
     pub has_mfa: bool,
     /// Use of password and access keys.
     pub activity: Activity,
+}
+
+/// An access key that was used within this time is in use. If the policy denies access keys, attaching it stops the key.
+pub const KEY_IN_USE: TimeDelta = TimeDelta::days(90);
+
+/// Whether a key that was last used at this time is in use.
+#[must_use]
+pub fn is_key_in_use(last_used: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    last_used.is_some_and(|used| now - used < KEY_IN_USE)
 }
 
 /// How a user's credentials are used. The report says when a key was last used with a delay of some hours.

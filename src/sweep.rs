@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 pub use self::report::{FailedUser, SweepError, SweepReport};
 use crate::account::{Account, AccountUser, Standing};
+use crate::credential_report::is_key_in_use;
 use crate::enforce::{EnforceError, Enforcer, Missing, NoGroup, Try, failed};
 use crate::iam::{IamError, IamErrorKind};
 use crate::identifiers::{GroupName, UserName};
@@ -25,6 +26,8 @@ struct Candidate {
     created: Option<DateTime<Utc>>,
     /// Whether it is from before the policy, where the reads settle it.
     existing: Option<bool>,
+    /// Whether an access key is in use, by the report.
+    key_in_use: bool,
 }
 
 /// What came of one candidate.
@@ -32,6 +35,7 @@ struct Processed {
     result: Result<Verdict, EnforceError>,
     /// Whether the user should have had the policy already, by its event.
     lost: bool,
+    key_in_use: bool,
 }
 
 /// The decision about one candidate.
@@ -113,6 +117,7 @@ fn plan(account: &Account, settings: &Settings, now: DateTime<Utc>) -> (SweepRep
         failures: 0,
         failed: Vec::new(),
         lost: 0,
+        keys_in_use: 0,
     };
     let (mut newest, mut others) = (Vec::new(), Vec::new());
     for user in account.users() {
@@ -133,7 +138,11 @@ fn plan(account: &Account, settings: &Settings, now: DateTime<Utc>) -> (SweepRep
             (Standing::Existing, _) => Some(true),
             (Standing::Open { is_new }, _) => is_new.then_some(false),
         };
-        let candidate = Candidate { user: user.name().clone(), created: user.created(), existing };
+        let key_in_use = match user {
+            AccountUser::Reported(row) => is_key_in_use(row.activity.access_key_last_used, now),
+            AccountUser::Unreported(_) => false,
+        };
+        let candidate = Candidate { user: user.name().clone(), created: user.created(), existing, key_in_use };
         match user {
             AccountUser::Unreported(_) => newest.push(candidate),
             AccountUser::Reported(_) => others.push(candidate),
@@ -197,7 +206,7 @@ async fn process(
         }
     }
     .await;
-    Processed { result, lost }
+    Processed { result, lost, key_in_use: candidate.key_in_use }
 }
 
 /// Since when the user should have the policy, and whether that is before the policy; `None` if it need not have it.
@@ -206,7 +215,7 @@ async fn due_since(
     candidate: &Candidate,
     policy_created: DateTime<Utc>,
 ) -> Result<Option<(DateTime<Utc>, bool)>, EnforceError> {
-    let Candidate { user, created, existing } = candidate;
+    let Candidate { user, created, existing, .. } = candidate;
     let all_users = enforcer.settings.scope == Scope::AllUsers;
     // No password is needed, so that there is nothing to ask.
     if let (true, Some(created), Some(existing)) = (all_users, created, existing) {
@@ -221,6 +230,11 @@ impl SweepReport {
     fn count(&mut self, processed: Processed) {
         // No event is due for a user who is gone.
         self.lost += usize::from(processed.lost && !matches!(processed.result, Ok(Verdict::NotInScope)));
+        let covers = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Attached { .. } | Outcome::AddedToGroup { .. } | Outcome::WouldAttach { .. })
+        };
+        let is_covered = matches!(&processed.result, Ok(Verdict::Decided(outcome)) if covers(outcome));
+        self.keys_in_use += usize::from(processed.key_in_use && is_covered);
         match processed.result {
             Ok(Verdict::NotInScope) => {}
             Ok(Verdict::Existing) => self.existing += 1,

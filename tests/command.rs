@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::command::{
-    Account, DOCUMENT, GROUP, POLICY, answering, command, denying, error, in_front_of, on_a_terminal,
+    Account, DOCUMENT, GROUP, POLICY, StackAnswer, answering, command, denying, error, in_front_of, on_a_terminal,
     on_a_terminal_with, post, told,
 };
 
@@ -164,6 +164,22 @@ fn status_uses_the_report_that_is_there() {
 }
 
 #[test]
+fn a_name_that_no_call_takes_is_unknown() {
+    let account = Account::new().with_policy();
+    let listed = in_front_of(&account, |_, body| {
+        let user = "<member><UserName>bad name</UserName><Path>/</Path><UserId>AIDAEXAMPLE</UserId><Arn>arn</Arn>\
+            <CreateDate>2026-01-01T00:00:00Z</CreateDate></member>";
+        let list = format!("<ListUsersResult><IsTruncated>false</IsTruncated><Users>{user}</Users></ListUsersResult>");
+        let is_meant = body.contains("Action=ListUsers&");
+        is_meant.then(|| format!("HTTP/1.1 200 OK\r\n\r\n<ListUsersResponse>{list}</ListUsersResponse>"))
+    });
+    let status = told(&mut command(&listed, &["status", "--no-stack", "--format", "json"]));
+    status.ends(1, "");
+    let (coverage, detail) = &coverage(&status.json())["bad name"];
+    assert!(coverage == "unknown" && detail.contains("do not take"), "{status:?}");
+}
+
+#[test]
 fn uncovered_users_with_a_key_in_use_are_marked() {
     let account = Account::new();
     account.console_user("bob.used").console_user("bob.unused").console_user("carol.covered");
@@ -194,6 +210,22 @@ fn uncovered_users_with_a_key_in_use_are_marked() {
     assert!(row("bob.unused").ends_with("1, never used"), "{table}");
     assert!(row("carol.covered").ends_with(" s ago"), "{table}");
     assert!(table.contains("with keys      1   * access key used within 90 days"), "{table}");
+
+    // A sweep says so before it asks, and in its dry run: once for those whom it would cover.
+    let note = |stack: &str, existing: &str| {
+        told(&mut command(stack, &["sweep", "--dry-run", "--existing-users", existing])).err
+    };
+    let with_scope = |scope: &'static str| {
+        let mut stack = StackAnswer::new("force-mfa", &[]);
+        stack.parameters.push(("CredentialScope", scope));
+        stack.in_front_of(&account)
+    };
+    let would_stop =
+        "1 of these users has an access key that was used within 90 days. The policy denies access keys too";
+    assert!(note(&with_scope("all"), "enforce").contains(would_stop));
+    assert!(note(&with_scope("console-only"), "enforce").contains("These keys keep working"));
+    assert!(!note(&with_scope("all"), "report").contains("access key"), "bob is existing, and not covered");
+    assert!(note(&account.url(), "enforce").contains("unless the policy was made with CredentialScope=console-only"));
 }
 
 #[test]
@@ -293,10 +325,12 @@ fn sweep_covers_who_is_uncovered_and_asks_first() {
 fn on_a_terminal_it_asks_colours_and_keeps_to_the_width() {
     let account = Account::new().with_policy();
     account.console_user("alice").console_user(&"b".repeat(64));
+    account.use_new_key("alice");
     let sweep = ["sweep", "--no-stack", "--policy-arn", POLICY];
 
     let (code, said) = on_a_terminal(&account, &sweep, "n\n");
     assert_eq!(code, 1, "{said}");
+    assert!(said.contains("1 of these users has an access key"), "{said}");
     assert!(said.contains("2 of 2 console users would get") && said.contains("nothing was changed"), "{said}");
     assert!(!account.carries_policy("alice"));
 

@@ -46,6 +46,9 @@ pub struct SweepReport {
     /// New users who were found without the policy although their event is overdue: each one an event that was lost.
     #[serde(skip)]
     pub lost: usize,
+    /// Users to whom the policy was or would be attached that have an access key in use.
+    #[serde(skip)]
+    pub keys_in_use: usize,
 }
 
 /// A user whom a sweep could not cover.

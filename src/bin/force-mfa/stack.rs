@@ -98,12 +98,17 @@ pub fn output<'a>(stack: &'a Stack, key: &str) -> Option<&'a str> {
     stack.outputs().iter().find(|output| output.output_key() == Some(key))?.output_value()
 }
 
+/// A parameter of the stack.
+pub fn parameter<'a>(stack: &'a Stack, key: &str) -> Option<&'a str> {
+    let parameter = stack.parameters().iter().find(|parameter| parameter.parameter_key() == Some(key))?;
+    Some(parameter.resolved_value().or(parameter.parameter_value()).unwrap_or_default())
+}
+
 /// The settings that the stack gives to the function. A stack that is not finished may have no outputs yet.
 ///
 /// # Errors
 /// If this is not a stack of force-mfa, or the function's variables have the settings and cannot be read.
 pub async fn settings(config: &SdkConfig, home: &Region, stack: &Stack) -> Result<Values, CliError> {
-    let parameter = |key: &str| stack.parameters().iter().find(|parameter| parameter.parameter_key() == Some(key));
     let mut values = Values::new();
     let mut missing = Vec::new();
     for setting in &SETTINGS {
@@ -111,11 +116,8 @@ pub async fn settings(config: &SdkConfig, home: &Region, stack: &Stack) -> Resul
             InStack::Output(key) => {
                 values.extend(output(stack, key).map(|value| (setting.variable, value.to_owned())));
             }
-            InStack::Parameter(key) => match parameter(key) {
-                Some(parameter) => {
-                    let value = parameter.resolved_value().or(parameter.parameter_value()).unwrap_or_default();
-                    values.insert(setting.variable, value.to_owned());
-                }
+            InStack::Parameter(key) => match parameter(stack, key) {
+                Some(value) => values.extend([(setting.variable, value.to_owned())]),
                 None => missing.push(setting.variable),
             },
         }

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
+use force_mfa::credential_report::KEY_IN_USE;
 
-use crate::account_status::{self, ConsoleUser, Coverage, IN_USE, Status};
+use crate::account_status::{self, ConsoleUser, Coverage, Status};
 use crate::error::{CliError, ExitStatus};
 use crate::session::{Flags, Purpose, Session};
 use crate::terminal::{Interrupt, advance, age, alarming, columns, csv_text, note, print, spinner};
@@ -135,6 +136,7 @@ fn table(status: &Status, settings: &str, uncovered: bool) -> String {
         column.set_padding((0, 1));
     }
     let Status { totals, .. } = status;
+    let existing = totals.existing.unwrap_or_default();
     let mut text = String::new();
     if table.row_count() > 0 {
         let _ = writeln!(text, "{}\n", table.trim_fmt());
@@ -159,10 +161,10 @@ fn table(status: &Status, settings: &str, uncovered: bool) -> String {
         totals.covered - of_groups,
         totals.exempt,
         alarming(totals.uncovered, 6),
-        totals.existing,
-        totals.uncovered - totals.existing,
+        existing,
+        totals.uncovered - existing,
         alarming(totals.uncovered_with_keys, 6),
-        IN_USE.num_days(),
+        KEY_IN_USE.num_days(),
         alarming(totals.unknown, 6),
     );
     text

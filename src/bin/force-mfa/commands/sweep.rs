@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 
+use aws_sdk_cloudformation::types::Stack;
 use chrono::Utc;
 use clap::ValueEnum;
+use force_mfa::credential_report::KEY_IN_USE;
 use force_mfa::enforce::Enforcer;
 use force_mfa::event::Facts;
 use force_mfa::outcome::{Handled, Outcome};
@@ -14,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus, user_error};
 use crate::session::{Flags, Purpose, Session, TIME_LIMIT};
+use crate::stack;
 use crate::terminal::{
     Interrupt, advance, age, alarming, can_ask, confirm, note, note_dry_run, one_line, print, spinner,
 };
@@ -53,6 +56,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
         session.settings.mode = Mode::Report;
     }
     note(&session.summary());
+    let key_note = KeyNote::new(session.stack.as_ref());
     let enforcer = Enforcer { settings: session.settings, iam: session.iam, waits: Vec::new() };
     if enforcer.settings.mode == Mode::Enforce && !arguments.yes {
         if can_ask() {
@@ -60,7 +64,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
             let mut only_looking = enforcer.clone();
             only_looking.settings.mode = Mode::Report;
             let report = sweep_with_progress(&only_looking, "Looking who is uncovered", interrupt).await?;
-            note(&preview_message(&enforcer, &report));
+            note(&preview_message(&enforcer, &report, key_note));
             if report.would_attach == 0 && report.failures == 0 {
                 return told(&enforcer, report, arguments.format);
             }
@@ -68,22 +72,65 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
         confirm(false, "Attach the policy?", interrupt).await?;
     }
     let report = sweep_with_progress(&enforcer, "Reading the account", interrupt).await?;
+    let keys_in_use = report.keys_in_use;
     let status = told(&enforcer, report, arguments.format)?;
     if arguments.dry_run {
+        if let Some(keys) = key_note.text(keys_in_use) {
+            note(&keys);
+        }
         note_dry_run();
     }
     Ok(status)
 }
 
-fn preview_message(enforcer: &Enforcer, report: &SweepReport) -> String {
+/// What the policy does to access keys: the stack says, if it has the parameter.
+#[derive(Clone, Copy, Debug)]
+enum KeyNote {
+    Denied,
+    Allowed,
+    Unknown,
+}
+
+impl KeyNote {
+    fn new(stack: Option<&Stack>) -> Self {
+        match stack.and_then(|stack| stack::parameter(stack, "CredentialScope")) {
+            Some("console-only") => Self::Allowed,
+            Some(_) => Self::Denied,
+            None => Self::Unknown,
+        }
+    }
+
+    /// A warning, if any of the users to be covered has a key in use.
+    fn text(self, keys_in_use: usize) -> Option<String> {
+        let users = match keys_in_use {
+            0 => return None,
+            1 => "1 of these users has".to_owned(),
+            some => format!("{some} of these users have"),
+        };
+        let effect = match self {
+            Self::Denied => "The policy denies access keys too: whatever uses these keys stops working",
+            Self::Allowed => "These keys keep working, since the stack's CredentialScope is console-only",
+            Self::Unknown => {
+                "Whatever uses these keys stops working, unless the policy was made with CredentialScope=console-only"
+            }
+        };
+        Some(format!(
+            "{users} an access key that was used within {} days. {effect}. `force-mfa status --uncovered` marks them.",
+            KEY_IN_USE.num_days()
+        ))
+    }
+}
+
+fn preview_message(enforcer: &Enforcer, report: &SweepReport, key_note: KeyNote) -> String {
     let policy = &enforcer.settings.policy;
     let existing = match report.existing {
         0 => String::new(),
         1 => "\n1 existing user will be skipped. To include it, pass --existing-users enforce.".to_owned(),
         some => format!("\n{some} existing users will be skipped. To include them, pass --existing-users enforce."),
     };
+    let keys = key_note.text(report.keys_in_use).map(|text| format!("\n{text}")).unwrap_or_default();
     format!(
-        "{} of {} console users would get {policy}. `force-mfa status --uncovered` names them.{existing}",
+        "{} of {} console users would get {policy}. `force-mfa status --uncovered` names them.{existing}{keys}",
         report.would_attach, report.console_users,
     )
 }
