@@ -66,14 +66,15 @@ function withValues(part: Json, values: Record<string, string>): Json {
   return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, withValues(value, values)]));
 }
 
-/** Numbers and booleans as text, as CloudFormation takes them, no order of keys, and one form of GetAtt. */
+/** Numbers and booleans as text, as CloudFormation takes them, no order of keys, one form of GetAtt and DependsOn. */
 function canonical(part: Json): Json {
   if (Array.isArray(part)) return part.map(canonical);
   if (part === null || typeof part !== "object") return String(part);
   const attribute = part["Fn::GetAtt"];
   if (typeof attribute === "string") return { "Fn::GetAtt": attribute.split(/\.(.*)/).slice(0, 2) };
   const keys = Object.keys(part).sort();
-  return Object.fromEntries(keys.map((key) => [key, canonical(part[key])]));
+  const values = keys.map((key) => [key, key === "DependsOn" ? [part[key]].flat() : canonical(part[key])]);
+  return Object.fromEntries(values);
 }
 
 function newStack(props = HOME): Stack {
