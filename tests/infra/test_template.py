@@ -212,6 +212,20 @@ def test_only_our_rules_may_send_to_the_dead_letter_queue():
     assert sorted(sources) == [f"<{rule}.Arn>" for rule in RULES]
 
 
+@pytest.mark.parametrize("partition", HOME_REGIONS)
+@pytest.mark.parametrize("scope", PARAMETERS["CredentialScope"]["AllowedValues"])
+def test_the_policy_is_not_longer_than_iam_takes(scope, partition):
+    longest = cfn.Stack(
+        TEMPLATE, partition=partition, region=HOME_REGIONS[partition], NamePrefix="a" * 40, CredentialScope=scope, **CODE
+    )
+    document = longest.resource("ForceMfaPolicy")["PolicyDocument"]
+    [inline] = longest.resource("FunctionRole")["Policies"]
+
+    # White space is not counted: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+    assert len(re.sub(r"\s", "", json.dumps(document))) <= 6144
+    assert len(re.sub(r"\s", "", json.dumps(inline["PolicyDocument"]))) <= 10240
+
+
 def test_the_policy_and_the_group_outlive_the_stack():
     for name in ("ForceMfaPolicy", "OverflowGroup"):
         assert TEMPLATE["Resources"][name]["DeletionPolicy"] == "RetainExceptOnCreate"

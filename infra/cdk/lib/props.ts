@@ -3,8 +3,8 @@
 /** The parameters of the account template, except for those that `code` gives. */
 export interface TemplateProps {
   /**
-   * What the function does about a user it finds. `enforce` attaches the policy; `report` decides and logs the
-   * same way but changes nothing, which is how to try it out.
+   * `enforce` attaches the policy. `report` decides and logs in the same way but writes nothing; use it to try
+   * force-mfa out.
    * @default enforce
    */
   readonly mode?: "enforce" | "report";
@@ -17,38 +17,38 @@ export interface TemplateProps {
   readonly scope?: "console-users" | "all-users";
 
   /**
-   * What a sweep does with console users whose password is older than this installation. `report` counts them and
-   * leaves them alone; `enforce` attaches the policy to them too. Start with `report`, read the list, tell or
-   * exempt people, then change it.
+   * What a sweep does with existing users, whose console password is older than this installation. `report` counts
+   * them; `enforce` attaches the policy to them too. Start with `report`, read the list, tell or exempt people,
+   * then change it.
    * @default report
    */
   readonly existingUsers?: "report" | "enforce";
 
   /**
-   * Names of users that are left alone, separated by commas. `*` stands for any characters, and upper and lower
-   * case are the same. Empty: nobody.
+   * Names of users who never get the policy, separated by commas. `*` stands for any characters, and upper and
+   * lower case are the same. Empty: nobody.
    * @default empty
    */
   readonly exemptUsers?: string;
 
   /**
-   * IAM paths whose users are left alone, separated by commas. A path stands for everything below it too. Empty:
-   * none.
+   * IAM paths whose users never get the policy, separated by commas. A path stands for everything below it too.
+   * Empty: none.
    * @default empty
    */
   readonly exemptPaths?: string;
 
   /**
-   * A tag whose users are left alone, as `key` (whatever its value) or `key=value`. Whoever may tag users can then
-   * exempt them. Empty: none.
+   * A tag whose users never get the policy, as `key` (with any value) or `key=value`. Anyone with `iam:TagUser`
+   * can then exempt a user. Empty: none.
    * @default empty
    */
   readonly exemptTag?: string;
 
   /**
    * Which requests the policy denies without MFA. `all`: those of a console session and those signed with an
-   * access key. `console-only`: access keys are left to the user's other policies, for people whose scripts use
-   * their own keys; a stolen key then works without MFA.
+   * access key. `console-only`: those of a console session, for people whose scripts use their own keys; a stolen
+   * key then works without MFA.
    * @default all
    */
   readonly credentialScope?: "all" | "console-only";
@@ -75,21 +75,21 @@ export interface TemplateProps {
   readonly enrolFromConsoleOnly?: "yes" | "no";
 
   /**
-   * Address that gets the alarms, through a topic made for it. It must confirm the subscription once. Empty: no
-   * topic is made.
+   * Address that gets the alarms, through a topic that this stack creates. Confirm the subscription in the mail
+   * that SNS sends. Empty: no topic. Without AlarmEmail and AlarmTopicArn, alarms notify nobody.
    * @default empty
    */
   readonly alarmEmail?: string;
 
   /**
    * SNS topic of your own that gets the alarms, in place of an e-mail address. Its access policy must let
-   * CloudWatch in this account publish to it. Empty: none.
+   * cloudwatch.amazonaws.com publish for this account. Empty: none.
    * @default empty
    */
   readonly alarmTopicArn?: string;
 
   /**
-   * Whether to make a CloudWatch dashboard, which has a monthly price.
+   * Whether to create a CloudWatch dashboard, which has a monthly price.
    * @default no
    */
   readonly dashboard?: "yes" | "no";
@@ -114,22 +114,22 @@ export interface TemplateProps {
   readonly sweepEveryHours?: "1" | "2" | "3" | "4" | "6" | "8" | "12" | "24";
 
   /**
-   * Concurrency set aside for the function alone. Empty: none, which is right unless other functions of the
+   * Concurrency that is reserved for the function. Empty: none, which is right unless other functions of the
    * account use up its whole quota.
    * @default empty
    */
   readonly reservedConcurrency?: string;
 
   /**
-   * What the function logs. At INFO one line for each event and sweep, at WARN and above those that failed alone.
-   * Metrics, and the alarms that rest on them, do not depend on it.
+   * What the function logs. INFO: one line for each event and sweep, and who changed the installation. WARN,
+   * ERROR: only failures. Metrics and alarms do not depend on it.
    * @default INFO
    */
   readonly logLevel?: "INFO" | "WARN" | "ERROR";
 
   /**
-   * Name of the policy and the function, and beginning of every other name. Changing it later makes a new policy;
-   * users keep the old one until it is detached.
+   * Name of the policy and the function, and beginning of every other name. Changing it later creates a second
+   * policy; users keep the first until it is detached.
    * @default force-mfa
    */
   readonly namePrefix?: string;
