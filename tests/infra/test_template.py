@@ -353,7 +353,7 @@ def test_one_change_of_the_installation_is_an_alarm():
     alarm = stack().resource("ChangedAlarm")
     sum_of, *counted = alarm["Metrics"]
 
-    assert sum_of["Expression"] == f"SUM([{', '.join(metric['Id'] for metric in counted)}])"
+    assert sum_of["Expression"] == " + ".join(metric["Id"] for metric in counted)
     assert sum_of["ReturnData"] and not any(metric["ReturnData"] for metric in counted)
     statistics = [metric["MetricStat"] for metric in counted]
     assert {(s["Metric"]["Namespace"], s["Metric"]["MetricName"], s["Stat"]) for s in statistics} == {
