@@ -127,6 +127,26 @@ impl Account {
         let policy_created =
             iam.policy_created(policy).await?.ok_or_else(|| SweepError::PolicyMissing(policy.clone()))?;
         let coverage = Coverage::read(iam, policy).await?;
+        Self::read_users(iam, asked, now, until, policy_created, coverage).await
+    }
+
+    /// The same for an account that has no policy: nobody is covered, and everybody is an existing user.
+    ///
+    /// # Errors
+    /// As [`Account::read`].
+    pub async fn read_without_policy(iam: &Iam, now: DateTime<Utc>, until: Instant) -> Result<Self, SweepError> {
+        let asked = ask_for_report(iam).await?;
+        Self::read_users(iam, asked, now, until, DateTime::<Utc>::MAX_UTC, Coverage::default()).await
+    }
+
+    async fn read_users(
+        iam: &Iam,
+        asked: Result<bool, IamError>,
+        now: DateTime<Utc>,
+        until: Instant,
+        policy_created: DateTime<Utc>,
+        coverage: Coverage,
+    ) -> Result<Self, SweepError> {
         let (report, reported_at) = credential_report(iam, asked, until).await?;
         let rows = credential_report::read(&report)?;
         // Read after the report, so that whoever is in neither was not there when the sweep began.

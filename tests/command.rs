@@ -98,7 +98,11 @@ fn status_tells_of_every_console_user_how_it_is_covered() {
         })
     );
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["account", "policy_arn", "release", "report_age_s", "totals", "users"], "and nothing else");
+    assert_eq!(
+        keys,
+        ["account", "policy", "policy_arn", "release", "report_age_s", "totals", "users"],
+        "and nothing else"
+    );
 
     // Rows are filtered, totals are not.
     let uncovered = status(&["--format", "json", "--uncovered"]).json();

@@ -1,5 +1,6 @@
 //! The calls that only the operator's command makes. The function's role allows none of the writes.
 
+use aws_config::SdkConfig;
 use aws_sdk_iam::types::{EntityType, PolicyScopeType};
 
 use super::error::broken_off;
@@ -10,6 +11,12 @@ use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// Looking further than a sweep does.
 impl Iam {
+    /// The IAM of another account: `config` has its credentials. It shares the connections, so that thousands of
+    /// accounts cost one TLS set-up.
+    pub async fn of_account(&self, config: &SdkConfig) -> Self {
+        Self::with_connector(config, self.connector.clone()).await
+    }
+
     /// The customer managed policies of this name, on any path. A name is unique in an account, so there is one at most;
     /// that it is so is not relied on.
     ///

@@ -42,7 +42,8 @@ impl Account {
         let server = Command::new(&program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .args(arguments)
-            .env("MOTO_ACCOUNT_ID", "123456789012")
+            // If it is set, every call is made in this one account, whatever its credentials are of.
+            .env_remove("MOTO_ACCOUNT_ID")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -25,6 +25,8 @@ pub struct Status {
     pub release: Option<String>,
     /// The managed policy whose coverage is shown; null if there is none.
     pub policy_arn: Option<String>,
+    /// What the text of the policy does; null if there is none.
+    pub policy: Option<&'static str>,
     /// Age of the credential report in seconds.
     pub report_age_s: i64,
     /// Counts of `users`.
@@ -58,6 +60,20 @@ pub struct Totals {
     pub unknown: usize,
     /// The uncovered ones with an active access key that was used within [`KEY_IN_USE`](force_mfa::credential_report::KEY_IN_USE).
     pub uncovered_with_keys: usize,
+}
+
+impl Totals {
+    /// Adds the counts of another account. What is not known there counts as none.
+    pub fn add(&mut self, other: &Self) {
+        self.console_users += other.console_users;
+        self.without_mfa += other.without_mfa;
+        self.covered += other.covered;
+        self.exempt += other.exempt;
+        self.uncovered += other.uncovered;
+        self.existing = Some(self.existing.unwrap_or_default() + other.existing.unwrap_or_default());
+        self.unknown += other.unknown;
+        self.uncovered_with_keys += other.uncovered_with_keys;
+    }
 }
 
 /// One console user.
@@ -101,6 +117,14 @@ pub enum Coverage {
 }
 
 impl ConsoleUser {
+    /// Whether the user is uncovered, or may be: a look-up failed.
+    pub const fn is_open(&self) -> bool {
+        match self.coverage {
+            Coverage::Direct | Coverage::Group | Coverage::Exempt => false,
+            Coverage::None | Coverage::Unknown => true,
+        }
+    }
+
     /// Whether the policy would stop an access key that is in use at this time: the user is uncovered, and has one.
     pub fn has_key_to_lose(&self, now: DateTime<Utc>) -> bool {
         self.coverage == Coverage::None && is_key_in_use(self.access_key_last_used, now)
@@ -128,6 +152,23 @@ pub async fn read(
     let account = Account::read(&iam, &settings.policy, Utc::now(), until).await?;
     let status = describe(&iam, settings, &account, interrupt, progress).await;
     Ok(Status { release: session.release().map(str::to_owned), ..status })
+}
+
+/// Reads an account in which force-mfa is not installed and has left no policy. `settings` are the defaults.
+///
+/// # Errors
+/// If the account cannot be read.
+pub async fn read_without_policy(iam: &Iam, settings: &Settings, interrupt: &Interrupt) -> Result<Status, CliError> {
+    let until = Instant::now() + TIME_LIMIT;
+    let iam = iam.paced(until, || false);
+    let account = Account::read_without_policy(&iam, Utc::now(), until).await?;
+    let mut status = describe(&iam, settings, &account, interrupt, |_, _| {}).await;
+    for user in status.users.iter_mut().filter(|user| user.coverage == Coverage::None) {
+        // Whether a user is an existing one is known only once there is a policy.
+        user.detail.clear();
+    }
+    status.totals.existing = None;
+    Ok(Status { policy_arn: None, policy: None, ..status })
 }
 
 /// Looks up what the reads leave open.
@@ -179,6 +220,7 @@ async fn describe(
         account: settings.policy.account().to_owned(),
         release: None,
         policy_arn: Some(settings.policy.to_string()),
+        policy: Some("unknown"),
         report_age_s: (now - account.reported_at).num_seconds().max(0),
         totals: totals(&users, now),
         users,

@@ -28,6 +28,9 @@ pub enum CliError {
     /// No credentials, or they do not allow a call.
     #[error("{0}")]
     NotAllowed(String),
+    /// AWS gets too many calls, also after all retries.
+    #[error("{0}")]
+    Throttled(String),
     /// Anything else that keeps the command from going on.
     #[error("{0}")]
     Failed(String),
@@ -45,7 +48,7 @@ impl CliError {
         match self {
             Self::Usage(_) => WRONG_USAGE,
             Self::NotAllowed(_) => NOT_ALLOWED,
-            Self::Failed(_) | Self::Output(_) => SOMETHING_LEFT,
+            Self::Throttled(_) | Self::Failed(_) | Self::Output(_) => SOMETHING_LEFT,
             Self::Interrupted(_) => INTERRUPTED,
         }
     }
@@ -124,6 +127,11 @@ impl FailedCall {
         self.code().is_some_and(|code| DENIED.contains(&code))
     }
 
+    fn is_throttled(&self) -> bool {
+        const THROTTLED: [&str; 3] = ["Throttl", "TooManyRequests", "RequestLimitExceeded"];
+        self.code().is_some_and(|code| THROTTLED.iter().any(|part| code.contains(part)))
+    }
+
     /// What to do about it.
     fn advice(&self) -> String {
         match self.code() {
@@ -149,9 +157,7 @@ impl FailedCall {
                  AWS_ACCESS_KEY_ID and the clock"
                     .to_owned()
             }
-            Some(code) if code.contains("Throttl") || code.contains("TooManyRequests") => {
-                "AWS gets too many calls: run the command again in a minute".to_owned()
-            }
+            _ if self.is_throttled() => "AWS gets too many calls: run the command again in a minute".to_owned(),
             Some(_) => "Fix the cause in the AWS error above, then run the command again".to_owned(),
             None => {
                 "Look at the network, the proxy (HTTPS_PROXY, NO_PROXY), the certificate authority (AWS_CA_BUNDLE) and \
@@ -171,7 +177,13 @@ impl From<&IamError> for FailedCall {
 impl From<FailedCall> for CliError {
     fn from(call: FailedCall) -> Self {
         let message = format!("{}: {}. {}", call.action, call.answer.trim_end_matches('.'), call.advice());
-        if call.is_denied() { Self::NotAllowed(message) } else { Self::Failed(message) }
+        if call.is_denied() {
+            Self::NotAllowed(message)
+        } else if call.is_throttled() {
+            Self::Throttled(message)
+        } else {
+            Self::Failed(message)
+        }
     }
 }
 

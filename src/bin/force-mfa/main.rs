@@ -10,12 +10,21 @@ mod commands {
 }
 mod error;
 mod http;
+mod organization {
+    pub mod access;
+    pub mod accounts;
+    pub mod page;
+    pub mod report;
+    pub mod survey;
+    pub mod table;
+}
 mod session;
 mod setting_sources;
 mod sign_in;
 mod stack;
 mod tally;
 mod terminal;
+mod user_csv;
 
 use std::process::ExitCode;
 

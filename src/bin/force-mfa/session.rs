@@ -9,7 +9,7 @@ use force_mfa::identifiers::PolicyArn;
 use force_mfa::settings::{POLICY_ARN, Settings};
 
 use crate::error::CliError;
-use crate::setting_sources::{GivenSettings, ResolvedSettings, SettingFlags};
+use crate::setting_sources::{GivenSettings, ResolvedSettings, SettingFlags, Values};
 use crate::sign_in::{self, Caller, SignedIn};
 use crate::stack::{self, Stage};
 use crate::terminal::note;
@@ -72,6 +72,8 @@ pub struct Session {
     pub config: SdkConfig,
     /// The number of the account.
     pub account: String,
+    /// Whose credentials these are.
+    pub caller: Caller,
     /// The region of the stack, its rules and its queues.
     pub home: Region,
     /// The account's IAM.
@@ -127,14 +129,31 @@ impl Session {
         purpose: Purpose,
     ) -> Result<Option<Self>, CliError> {
         let home = sign_in::home_region(config.region());
-        let stack = stack.find(&config, &home, &caller, given.policy().as_ref(), purpose).await?;
-        let from_stack = match &stack {
+        let found = stack.find(&config, &caller, given.policy().as_ref()).await.map_err(stack::or_without_stack)?;
+        let found = match stack.check(found, &home, purpose)? {
             Some(stack) => {
-                Some((stack.stack_name().unwrap_or_default(), stack::settings(&config, &home, stack).await?))
+                let values = stack::settings(&config, &home, &stack).await.map_err(stack::or_without_stack)?;
+                Some((stack, values))
             }
             None => None,
         };
-        let in_stack = from_stack.as_ref().is_some_and(|(_, values)| values.contains_key(POLICY_ARN.variable));
+        Self::with_stack(SignedIn { config, iam, caller }, found, given).await
+    }
+
+    /// Finds the policy of an account, and its settings: `stack` is its stack with the settings of it.
+    ///
+    /// # Errors
+    /// If the settings cannot be used, or AWS does not answer.
+    pub async fn with_stack(
+        SignedIn { config, iam, caller }: SignedIn,
+        stack: Option<(Stack, Values)>,
+        given: GivenSettings,
+    ) -> Result<Option<Self>, CliError> {
+        let home = sign_in::home_region(config.region());
+        let (stack, values) = stack.unzip();
+        let in_stack = values.as_ref().is_some_and(|values: &Values| values.contains_key(POLICY_ARN.variable));
+        let from_stack = stack.as_ref().and_then(Stack::stack_name).unwrap_or_default();
+        let from_stack = values.map(|values| (from_stack, values));
         let given = if given.policy().is_some() || in_stack {
             given
         } else {
@@ -143,7 +162,7 @@ impl Session {
         };
         let resolved = given.resolve(from_stack)?;
         let settings = resolved.settings.clone();
-        Ok(Some(Self { config, account: caller.account, home, iam, settings, resolved, stack }))
+        Ok(Some(Self { config, account: caller.account.clone(), caller, home, iam, settings, resolved, stack }))
     }
 
     /// The account, and each setting with its source: what the operator agrees to.
@@ -187,35 +206,49 @@ pub enum StackName<'a> {
 }
 
 impl<'a> StackName<'a> {
-    fn of(name: Option<&'a str>) -> Self {
+    /// The one that the operator names, if they name one.
+    pub fn of(name: Option<&'a str>) -> Self {
         name.map_or(Self::Default, Self::Named)
     }
 
-    async fn find(
+    const fn name(self) -> &'a str {
+        match self {
+            Self::None | Self::Default => NAME,
+            Self::Named(name) => name,
+        }
+    }
+
+    /// Finds the stack in the account of the caller.
+    ///
+    /// # Errors
+    /// If CloudFormation does not answer.
+    pub async fn find(
         self,
         config: &SdkConfig,
-        home: &Region,
         caller: &Caller,
         policy: Option<&PolicyArn>,
-        purpose: Purpose,
     ) -> Result<Option<Stack>, CliError> {
-        let name = match self {
-            Self::None => return Ok(None),
-            Self::Default => NAME,
-            Self::Named(name) => name,
-        };
-        let Caller { account, partition } = caller;
-        let policy =
-            policy.map_or_else(|| format!("arn:{partition}:iam::{account}:policy/{NAME}"), ToString::to_string);
+        if matches!(self, Self::None) {
+            return Ok(None);
+        }
+        let name = self.name();
+        let home = sign_in::home_region(config.region());
+        let policy = policy.map_or_else(|| default_policy(caller), |policy| Ok(policy.clone()))?.to_string();
         // The template gives the function the name of the policy.
         let function = policy.rsplit('/').next().unwrap_or(NAME).to_owned();
-        let found = stack::find(config, home, name, &[function, policy]).await?;
+        let found = stack::find(config, &home, name, &[function, policy]).await?;
         let of_a_stack_set = format!("StackSet-{name}-");
-        let found = found.filter(|stack| match (self, stack.stack_name()) {
+        Ok(found.filter(|stack| match (self, stack.stack_name()) {
             (Self::Named(_), Some(found)) => found == name || found.starts_with(&of_a_stack_set),
             (Self::None | Self::Default, _) | (_, None) => true,
-        });
+        }))
+    }
+
+    /// Whether what was found will do for the purpose.
+    fn check(self, found: Option<Stack>, home: &Region, purpose: Purpose) -> Result<Option<Stack>, CliError> {
+        let name = self.name();
         match (found, self, purpose) {
+            (None, Self::None, _) => Ok(None),
             (Some(stack), _, _) => usable(stack, purpose).map(Some),
             (None, Self::Named(_), _) => {
                 Err(CliError::Usage(format!("there is no stack {name} in {home}: nothing was done. Correct --stack")))
@@ -250,6 +283,15 @@ fn usable(stack: Stack, purpose: Purpose) -> Result<Stack, CliError> {
              that is not the default"
         ))),
     }
+}
+
+/// The policy as the template names it by default.
+///
+/// # Errors
+/// If STS gave an account that IAM does not have.
+pub fn default_policy(Caller { account, partition, .. }: &Caller) -> Result<PolicyArn, CliError> {
+    PolicyArn::new(&format!("arn:{partition}:iam::{account}:policy/{NAME}"))
+        .ok_or_else(|| CliError::Failed(format!("sts:GetCallerIdentity: {account} is no account ID")))
 }
 
 async fn policy_named(iam: &Iam, name: &str) -> Result<Option<PolicyArn>, CliError> {

@@ -16,6 +16,20 @@ pub type Values = HashMap<&'static str, String>;
 #[derive(Clone, Debug, Default)]
 pub struct SettingFlags(Values);
 
+impl SettingFlags {
+    /// The flags that are given, as the operator writes them.
+    pub fn flags(&self) -> Vec<String> {
+        let given = SETTINGS.iter().filter(|setting| self.0.contains_key(setting.variable));
+        given.map(|setting| format!("--{}", setting.flag)).collect()
+    }
+
+    /// The variables that are set.
+    pub fn variables() -> Vec<&'static str> {
+        let is_set = |variable: &&str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+        SETTINGS.iter().map(|setting| setting.variable).filter(is_set).collect()
+    }
+}
+
 impl clap::Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().fold(command, |command, setting| {

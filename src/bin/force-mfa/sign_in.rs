@@ -17,7 +17,7 @@ use crate::http;
 use crate::session::Flags;
 
 /// Whose credentials these are, and the clients' configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SignedIn {
     /// Credentials, region and endpoint.
     pub config: SdkConfig,
@@ -34,6 +34,8 @@ pub struct Caller {
     pub account: String,
     /// The partition, such as `aws`.
     pub partition: String,
+    /// The ARN of the user or the role session.
+    pub arn: String,
 }
 
 impl SignedIn {
@@ -57,8 +59,9 @@ impl Caller {
         let answer = aws_sdk_sts::Client::new(config).get_caller_identity().send().await;
         let answer = answer.map_err(|error| FailedCall::new("sts:GetCallerIdentity", &error))?;
         let account = answer.account.ok_or_else(|| CliError::Failed("sts:GetCallerIdentity: no account".to_owned()))?;
-        let partition = answer.arn.as_deref().and_then(|arn| arn.split(':').nth(1)).unwrap_or("aws").to_owned();
-        Ok(Self { account, partition })
+        let arn = answer.arn.unwrap_or_default();
+        let partition = arn.split(':').nth(1).unwrap_or("aws").to_owned();
+        Ok(Self { account, partition, arn })
     }
 }
 

@@ -84,14 +84,19 @@ fn none_if_missing<T>(answer: Result<T, FailedCall>) -> Result<Option<T>, CliErr
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(call) if call.code() == Some("ValidationError") && call.answer().contains("does not exist") => Ok(None),
-        Err(call) => Err(match call.into() {
-            CliError::NotAllowed(message) => CliError::NotAllowed(format!("{message}. {NO_STACK_HINT}")),
-            error => CliError::Failed(format!("{error}. {NO_STACK_HINT}")),
-        }),
+        Err(call) => Err(call.into()),
     }
 }
 
-const NO_STACK_HINT: &str = "Or pass --no-stack, and by its flag each setting that is not the default";
+/// Adds to an error of this module what one can do without the stack.
+pub fn or_without_stack(error: CliError) -> CliError {
+    const HINT: &str = "Or pass --no-stack, and by its flag each setting that is not the default";
+    match error {
+        CliError::NotAllowed(message) => CliError::NotAllowed(format!("{message}. {HINT}")),
+        CliError::Usage(message) => CliError::Usage(format!("{message}. {HINT}")),
+        error => CliError::Failed(format!("{error}. {HINT}")),
+    }
+}
 
 /// An output of the stack.
 pub fn output<'a>(stack: &'a Stack, key: &str) -> Option<&'a str> {
@@ -124,7 +129,7 @@ pub async fn settings(config: &SdkConfig, home: &Region, stack: &Stack) -> Resul
     }
     if stage(stack) == Stage::Finished && !values.contains_key(POLICY_ARN.variable) {
         return Err(CliError::Usage(format!(
-            "the stack {} has no output PolicyArn, so it is not a stack of force-mfa. Correct --stack. {NO_STACK_HINT}",
+            "the stack {} has no output PolicyArn, so it is not a stack of force-mfa. Correct --stack",
             stack.stack_name().unwrap_or_default()
         )));
     }
@@ -151,8 +156,7 @@ async fn function_variables(
     // Lambda leaves the variables out if the caller may not decrypt them.
     answer.environment.and_then(|environment| environment.variables).ok_or_else(|| {
         CliError::Failed(format!(
-            "Lambda does not show the variables of the function {function}, so its settings are not known. \
-             {NO_STACK_HINT}"
+            "Lambda does not show the variables of the function {function}, so its settings are not known"
         ))
     })
 }

@@ -1,7 +1,10 @@
 //! What the operator sees: results on stdout, everything else on stderr; questions; the bar; Ctrl-C.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,6 +22,23 @@ pub fn print(text: &str) -> Result<(), CliError> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Writes lines to a file that only its owner may read: it may name unprotected users. It replaces a file of this name
+/// at once, so that nobody reads a half-written one.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_private(path: &Path, text: &str) -> Result<(), CliError> {
+    let write = || {
+        let mut new = path.as_os_str().to_owned();
+        new.push(format!(".{}.new", std::process::id()));
+        let new = PathBuf::from(new);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let written = writeln!(file, "{text}").and_then(|()| file.sync_all());
+        written.and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| drop(std::fs::remove_file(&new)))
+    };
+    write().map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Writes lines to stderr, if anyone listens; on a terminal, broken between words.
@@ -147,6 +167,22 @@ pub fn advance(bar: &ProgressBar, done: usize, all: usize) {
         bar.set_length(all as u64);
     }
     bar.set_position(done as u64);
+}
+
+/// A bar for the accounts of an organization, on stderr, if that is a terminal.
+pub fn account_bar(all: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(all as u64), ProgressDrawTarget::stderr())
+        .with_finish(ProgressFinish::AndClear);
+    let style = "{bar:30} {pos}/{len} accounts, {msg}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("a template without unknown keys"));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+/// Moves the bar of the accounts.
+pub fn under_way(bar: &ProgressBar, done: usize, running: usize) {
+    bar.set_position(done as u64);
+    bar.set_message(format!("{running} under way"));
 }
 
 /// Ctrl-C: the first is for the command to end in order, the second ends it at once.

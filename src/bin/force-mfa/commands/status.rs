@@ -1,16 +1,23 @@
 //! `force-mfa status`: every console user, and how it comes by the policy. Reads only.
 
-use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use force_mfa::credential_report::KEY_IN_USE;
+use serde::Serialize;
 
 use crate::account_status::{self, ConsoleUser, Coverage, Status};
 use crate::error::{CliError, ExitStatus};
+use crate::organization;
+use crate::organization::accounts::Selection;
+use crate::organization::page::page;
+use crate::organization::report::Report;
+use crate::organization::survey::{self, Survey};
 use crate::session::{Flags, Purpose, Session};
-use crate::terminal::{Interrupt, advance, age, alarming, columns, csv_text, note, print, spinner};
+use crate::terminal::{Interrupt, advance, age, alarming, columns, note, print, spinner, write_private};
+use crate::user_csv;
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
@@ -21,6 +28,11 @@ pub struct Arguments {
     /// Show the uncovered users only; the totals are those of all users
     #[arg(long)]
     uncovered: bool,
+    /// Write the result to a file that only you may read, and print the totals only
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    organization: Selection,
 }
 
 /// How the users are printed.
@@ -33,6 +45,8 @@ enum Format {
     Json,
     /// A header and one line a user, without totals
     Csv,
+    /// One page for a browser, which loads nothing
+    Html,
 }
 
 /// Prints who is covered and who is not.
@@ -40,6 +54,9 @@ enum Format {
 /// # Errors
 /// If the account cannot be read.
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
+    if arguments.organization.organization {
+        return run_organization(flags, arguments, interrupt).await;
+    }
     // The clients' futures are large.
     let read = Box::pin(async {
         let session = Session::open_with_policy(flags, Purpose::Read).await?;
@@ -50,48 +67,68 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     });
     let (session, mut status) = interrupt.unless_stopped(read).await?;
     let incomplete = status.totals.uncovered + status.totals.unknown > 0;
-    match arguments.format {
-        Format::Table => print(&table(&status, &session.summary(), arguments.uncovered))?,
-        Format::Json => print(&json(&mut status, arguments.uncovered)?)?,
-        Format::Csv => print(&csv(&status, arguments.uncovered)?)?,
-    }
+    let totals = totals(&status, &session.summary());
     if let Some(failure) = &status.failure {
         note(&format!("{} user(s) could not be looked up. The last: {failure}", status.totals.unknown));
     }
+    if arguments.uncovered {
+        status.users.retain(ConsoleUser::is_open);
+    }
+    let result = match arguments.format {
+        Format::Table => table(&status, &totals),
+        Format::Json => json(&status)?,
+        Format::Csv => user_csv::text([], status.users.iter().map(|user| ([], user)))?,
+        Format::Html => {
+            let title = format!("Account {}", session.account);
+            page(&Report::of_account(status, session.stack.is_some()), title, Utc::now(), &session.caller.arn)?
+        }
+    };
+    arguments.write(&result, &totals)?;
     Ok(ExitStatus { incomplete, denied: false })
 }
 
-fn shown(users: &[ConsoleUser], uncovered: bool) -> impl Iterator<Item = &ConsoleUser> {
-    users.iter().filter(move |user| is_shown(user, uncovered))
+async fn run_organization(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
+    let begin = Box::pin(Survey::begin(flags, &arguments.organization));
+    let survey = interrupt.unless_stopped(begin).await?;
+    let made_by = survey.made_by().to_owned();
+    let mut report = survey::report(survey, flags, interrupt).await;
+    let totals = organization::table::totals(&report);
+    if arguments.uncovered {
+        report.keep_open_users();
+    }
+    let result = match arguments.format {
+        Format::Table => organization::table::table(&report, arguments.uncovered),
+        Format::Json => json(&report)?,
+        Format::Csv => organization::table::csv(&report)?,
+        Format::Html => {
+            let title = report.organization.as_ref().map(|id| format!("Organization {id}"));
+            page(&report, title.unwrap_or_else(|| "Accounts".to_owned()), Utc::now(), &made_by)?
+        }
+    };
+    arguments.write(&result, &totals)?;
+    if report.partial {
+        return Err(CliError::Interrupted(format!(
+            "stopped: the result is partial. Of {} accounts, those that were not read are in it as failed",
+            report.totals.accounts
+        )));
+    }
+    Ok(ExitStatus { incomplete: report.is_incomplete(), denied: false })
 }
 
-/// A user of whom it is not known may be uncovered.
-fn is_shown(user: &ConsoleUser, uncovered: bool) -> bool {
-    match user.coverage {
-        Coverage::Direct | Coverage::Group | Coverage::Exempt => !uncovered,
-        Coverage::None | Coverage::Unknown => true,
+impl Arguments {
+    fn write(&self, result: &str, totals: &str) -> Result<(), CliError> {
+        match &self.output {
+            Some(path) => {
+                write_private(path, result)?;
+                print(totals)
+            }
+            None => print(result),
+        }
     }
 }
 
-fn json(status: &mut Status, uncovered: bool) -> Result<String, CliError> {
-    status.users.retain(|user| is_shown(user, uncovered));
-    serde_json::to_string_pretty(status).map_err(|error| CliError::Failed(error.to_string()))
-}
-
-/// The columns of the CSV: the fields of a [`ConsoleUser`] in their order.
-const COLUMNS: [&str; 8] =
-    ["user", "arn", "mfa", "coverage", "detail", "password_last_used", "access_keys", "access_key_last_used"];
-
-fn csv(status: &Status, uncovered: bool) -> Result<String, CliError> {
-    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-    let failed = |error: &dyn std::error::Error| CliError::Failed(error.to_string());
-    csv.write_record(COLUMNS).map_err(|error| failed(&error))?;
-    for user in shown(&status.users, uncovered) {
-        let user = ConsoleUser { user: csv_text(&user.user), detail: csv_text(&user.detail), ..user.clone() };
-        csv.serialize(user).map_err(|error| failed(&error))?;
-    }
-    let bytes = csv.into_inner().map_err(|error| failed(&error))?;
-    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+fn json(result: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(result).map_err(|error| CliError::Failed(error.to_string()))
 }
 
 /// Marks the users whose access key would stop.
@@ -109,7 +146,7 @@ fn keys(user: &ConsoleUser, now: DateTime<Utc>) -> String {
     }
 }
 
-fn table(status: &Status, settings: &str, uncovered: bool) -> String {
+fn table(status: &Status, totals: &str) -> String {
     let now = Utc::now();
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["USER", "MFA", "COVERED", "HOW", "ACCESS KEYS"]);
@@ -117,7 +154,7 @@ fn table(status: &Status, settings: &str, uncovered: bool) -> String {
         Some(columns) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns),
         None => table.set_content_arrangement(ContentArrangement::Disabled),
     };
-    for user in shown(&status.users, uncovered) {
+    for user in &status.users {
         let (covered, how) = match user.coverage {
             Coverage::Direct => ("directly", "attached"),
             Coverage::Group => ("by group", user.detail.as_str()),
@@ -135,15 +172,14 @@ fn table(status: &Status, settings: &str, uncovered: bool) -> String {
     if let Some(column) = table.column_mut(0) {
         column.set_padding((0, 1));
     }
+    if table.row_count() > 0 { format!("{}\n\n{totals}", table.trim_fmt()) } else { totals.to_owned() }
+}
+
+fn totals(status: &Status, settings: &str) -> String {
     let Status { totals, .. } = status;
     let existing = totals.existing.unwrap_or_default();
-    let mut text = String::new();
-    if table.row_count() > 0 {
-        let _ = writeln!(text, "{}\n", table.trim_fmt());
-    }
     let of_groups = status.users.iter().filter(|user| user.coverage == Coverage::Group).count();
-    let _ = write!(
-        text,
+    format!(
         "{settings}\n\n\
          Credential report of {} ({} old)\n\n\
          Console users {:>6}\n\
@@ -166,6 +202,5 @@ fn table(status: &Status, settings: &str, uncovered: bool) -> String {
         alarming(totals.uncovered_with_keys, 6),
         KEY_IN_USE.num_days(),
         alarming(totals.unknown, 6),
-    );
-    text
+    )
 }

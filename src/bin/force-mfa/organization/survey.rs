@@ -1,0 +1,203 @@
+//! Reads the accounts of an organization, several at the same time, and makes the [`Report`].
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use force_mfa::iam::{Iam, IamError, IamErrorKind};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::account_status;
+use crate::error::CliError;
+use crate::organization::access::{Access, Place};
+use crate::organization::accounts::{Member, Organization, Selection};
+use crate::organization::report::{Account, Report};
+use crate::session::{self, Flags, Session, StackName, TIME_LIMIT};
+use crate::setting_sources::{GivenSettings, SettingFlags};
+use crate::sign_in::{self, SignedIn};
+use crate::stack;
+use crate::terminal::{Interrupt, account_bar, note, one_line, spinner, under_way};
+
+/// How many accounts are begun for each place. Those without a place wait, mostly for IAM to make a report.
+const BEGUN_PER_PLACE: usize = 8;
+/// The time between two looks whether IAM has made the credential report, and how often to look before the account is
+/// read all the same: the reading waits too.
+const REPORT_PAUSE: Duration = Duration::from_secs(2);
+const REPORT_LOOKS: usize = 5;
+/// The time between two attempts if CloudFormation throttles.
+const THROTTLE_PAUSE: Duration = Duration::from_secs(2);
+
+/// The accounts, and the way into them.
+#[derive(Debug)]
+pub struct Survey {
+    /// The accounts.
+    pub organization: Organization,
+    access: Arc<Access>,
+}
+
+impl Survey {
+    /// Signs in and lists the accounts.
+    ///
+    /// # Errors
+    /// If settings are given by flags, there are no credentials, or the accounts cannot be listed.
+    pub async fn begin(flags: &Flags, selection: &Selection) -> Result<Self, CliError> {
+        refuse_settings(flags)?;
+        let operator = SignedIn::new(flags).await?;
+        let bar = spinner("Listing the accounts");
+        let organization = Organization::list(&operator.config, selection).await;
+        bar.finish_and_clear();
+        Ok(Self { organization: organization?, access: Arc::new(Access::new(operator, selection)) })
+    }
+
+    /// The ARN of the operator.
+    pub fn made_by(&self) -> &str {
+        self.access.operator_arn()
+    }
+
+    /// Works on each account in a task of its own, and returns what came of each. An account whose work was not done,
+    /// because of Ctrl-C, is missing.
+    pub async fn work_through<T, F>(
+        &self,
+        interrupt: &Interrupt,
+        work: impl Fn(Arc<Access>, Member) -> F,
+    ) -> Vec<(String, T)>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let at_once = BEGUN_PER_PLACE * self.access.concurrency();
+        let mut members = self.organization.members.iter();
+        let mut done = Vec::new();
+        let mut running = JoinSet::new();
+        let bar = account_bar(members.len());
+        loop {
+            while running.len() < at_once
+                && let Some(member) = members.next()
+            {
+                let account = member.account.clone();
+                let result = work(Arc::clone(&self.access), member.clone());
+                running.spawn(async move { (account, result.await) });
+            }
+            under_way(&bar, done.len(), running.len());
+            tokio::select! {
+                ended = running.join_next() => match ended {
+                    Some(Ok(result)) => done.push(result),
+                    // A task that panicked: its account is missing from the result.
+                    Some(Err(_)) => {}
+                    None => break,
+                },
+                () = interrupt.wait() => break,
+            }
+        }
+        bar.finish_and_clear();
+        done
+    }
+}
+
+/// Reads every account.
+///
+/// # Errors
+/// As [`Survey::begin`]. What goes wrong in one account is in its row.
+pub async fn report(survey: Survey, flags: &Flags, interrupt: &Interrupt) -> Report {
+    let stack = flags.stack.clone();
+    let read = survey
+        .work_through(interrupt, |access, member| {
+            let (stack, interrupt) = (stack.clone(), interrupt.clone());
+            async move { Box::pin(account(&access, &member, stack.as_deref(), &interrupt)).await }
+        })
+        .await;
+    let known: HashSet<String> = read.iter().map(|(account, _)| account.clone()).collect();
+    let mut accounts: Vec<Account> = read.into_iter().map(|(_, row)| row).collect();
+    let partial = interrupt.stopped();
+    let why = if partial {
+        "not read: the command was stopped before"
+    } else {
+        "force-mfa failed while it read this account: please report this, with what stands above"
+    };
+    let missing = survey.organization.members.iter().filter(|member| !known.contains(&member.account));
+    accounts.extend(missing.map(|member| Account::failed(member, why.to_owned())));
+    Report::new(survey.organization.id, accounts, partial)
+}
+
+async fn account(access: &Access, member: &Member, stack: Option<&str>, interrupt: &Interrupt) -> Account {
+    if !member.is_active {
+        return Account::suspended(member);
+    }
+    let mut place = access.place().await;
+    let read = async {
+        let signed_in = access.enter(member, &mut place).await?;
+        request_report(&signed_in.iam, &mut place).await;
+        place.finish(read(signed_in, member, stack, interrupt)).await
+    };
+    read.await.unwrap_or_else(|error: CliError| Account::failed(member, one_line(&error.to_string())))
+}
+
+/// Has IAM make the credential report, and waits for it without a place. A failure is met again by the reading, which
+/// describes it.
+async fn request_report(iam: &Iam, place: &mut Place) {
+    let iam = iam.paced(Instant::now() + TIME_LIMIT, || false);
+    for _ in 0..REPORT_LOOKS {
+        match iam.generate_credential_report().await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(IamError { kind, .. }) => match kind {
+                IamErrorKind::LimitExceeded | IamErrorKind::Throttled | IamErrorKind::Unavailable => {}
+                IamErrorKind::NoSuchEntity | IamErrorKind::AccessDenied | IamErrorKind::Other => return,
+            },
+        }
+        place.leave_for(REPORT_PAUSE).await;
+    }
+}
+
+async fn read(
+    signed_in: SignedIn,
+    member: &Member,
+    stack: Option<&str>,
+    interrupt: &Interrupt,
+) -> Result<Account, CliError> {
+    let until = Instant::now() + TIME_LIMIT;
+    let session = loop {
+        match open(&signed_in, stack).await {
+            Err(CliError::Throttled(_)) if Instant::now() < until => tokio::time::sleep(THROTTLE_PAUSE).await,
+            session => break session?,
+        }
+    };
+    if let Some(session) = session {
+        let status = account_status::read(&session, interrupt, |_, _| {}).await?;
+        return Ok(Account::read(member, status, session.stack.is_some()));
+    }
+    let policy = session::default_policy(&signed_in.caller)?;
+    let defaults = GivenSettings::default().or_policy_by_name(&policy).resolve(None)?.settings;
+    let status = account_status::read_without_policy(&signed_in.iam, &defaults, interrupt).await?;
+    Ok(Account::read(member, status, false))
+}
+
+/// The account with the settings of its stack. `None` if there is neither a stack nor a policy.
+async fn open(signed_in: &SignedIn, stack: Option<&str>) -> Result<Option<Session>, CliError> {
+    let SignedIn { config, caller, .. } = signed_in;
+    let found = match StackName::of(stack).find(config, caller, None).await? {
+        Some(stack) => {
+            let values = stack::settings(config, &sign_in::home_region(config.region()), &stack).await?;
+            Some((stack, values))
+        }
+        None => None,
+    };
+    Session::with_stack(signed_in.clone(), found, GivenSettings::default()).await
+}
+
+/// The settings of an account are those of its own stack: one account's exemptions for all would be wrong.
+fn refuse_settings(flags: &Flags) -> Result<(), CliError> {
+    let given = flags.settings.flags();
+    if flags.no_stack || !given.is_empty() {
+        let given = if flags.no_stack { "--no-stack".to_owned() } else { given.join(", ") };
+        return Err(CliError::Usage(format!(
+            "--organization reads each account with the settings of its own stack: leave out {given}. Nothing was done"
+        )));
+    }
+    let variables = SettingFlags::variables();
+    if !variables.is_empty() {
+        note(&format!("Ignored with --organization, which uses the settings of each stack: {}", variables.join(", ")));
+    }
+    Ok(())
+}
