@@ -36,7 +36,7 @@ def matches(patterns, text):
     return any(fnmatchcase(text, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
 
 
-def test_the_scp_has_the_one_shape_that_these_tests_evaluate():
+def test_each_statement_has_the_shape_evaluated_here():
     for statement in scp()["Content"]["Statement"]:
         assert set(statement) == {"Sid", "Effect", "Action", "Resource", "Condition"}
         assert statement["Effect"] == "Deny"
@@ -73,7 +73,7 @@ def calls_that_the_rules_watch():
 
 
 @pytest.mark.parametrize(("action", "arn"), sorted(set(calls_that_the_rules_watch())))
-def test_what_the_rules_watch_is_denied_to_all_but_the_deployment(action, arn):
+def test_what_the_rules_watch_is_denied_to_others(action, arn):
     assert denied(action, arn)
     assert not denied(action, arn, principal=DEPLOYMENT)
     assert not denied(action, arn, principal=OPERATOR)
@@ -87,7 +87,7 @@ STACK_ACTIONS = "CreateChangeSet DeleteStack ExecuteChangeSet SetStackPolicy Upd
 
 @pytest.mark.parametrize("action", STACK_ACTIONS)
 @pytest.mark.parametrize("stack", [f"arn:aws:cloudformation:{IN}:stack/force-mfa/0123", STACK_SET])
-def test_nobody_but_the_deployment_changes_or_deletes_the_stack(stack, action):
+def test_only_the_deployment_changes_the_stack(stack, action):
     assert denied(f"cloudformation:{action}", stack)
     assert not denied(f"cloudformation:{action}", stack, principal=DEPLOYMENT)
 
