@@ -130,7 +130,7 @@ pub(crate) fn advice(error: &IamError) -> String {
                 .to_owned()
         }
         IamErrorKind::NoSuchEntity | IamErrorKind::LimitExceeded | IamErrorKind::Other => {
-            "Mend what IAM says, then redrive the failure queue".to_owned()
+            "Fix the cause, then redrive the failure queue".to_owned()
         }
     }
 }

@@ -6,7 +6,7 @@ mod lists;
 mod operator;
 mod paced;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider};
@@ -27,7 +27,7 @@ pub use self::error::{IamError, IamErrorKind};
 use self::error::{PassingConflict, unusable};
 pub use self::lists::ListedUser;
 use self::paced::{Paced, Patience};
-use crate::https::{HANDSHAKE, Https};
+use crate::https::Https;
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// A connection that is not made by then will not be made.
@@ -53,7 +53,7 @@ pub struct UserAttributes {
 /// The IAM of one account.
 #[derive(Clone, Debug)]
 pub struct Iam {
-    client: Arc<LazyLock<Client, Box<dyn FnOnce() -> Client + Send + Sync>>>,
+    client: Client,
     connector: SharedHttpConnector,
     endpoint: Option<String>,
     paced: Option<Arc<Paced>>,
@@ -104,8 +104,7 @@ impl Iam {
             )
             .stalled_stream_protection(aws_sdk_iam::config::StalledStreamProtectionConfig::disabled())
             .build();
-        let client = LazyLock::new(Box::new(|| Client::from_conf(iam)) as Box<_>);
-        Self { client: Arc::new(client), connector, endpoint: endpoint(config).await, paced: None }
+        Self { client: Client::from_conf(iam), connector, endpoint: endpoint(config).await, paced: None }
     }
 
     /// Opens the connection that the first call will use, with a request that is no API call. While a Lambda starts it
@@ -116,19 +115,12 @@ impl Iam {
         let Some(Ok(request)) = self.endpoint.as_deref().map(HttpRequest::get) else {
             return;
         };
-        // The client is made while the server is at work.
-        let client = Arc::clone(&self.client);
-        let client = tokio::spawn(async move {
-            HANDSHAKE.notified().await;
-            LazyLock::force(&client);
-        });
         let _ = tokio::time::timeout(ATTEMPT_TIMEOUT, async {
             // A connection goes back into the pool when its body has been read to the end.
             let body = self.connector.call(request).await.ok()?.into_body();
             ByteStream::new(body).collect().await.ok()
         })
         .await;
-        client.abort();
     }
 
     /// Attaches a managed policy to a user. Idempotent.

@@ -1,11 +1,14 @@
 //! The failures of IAM calls, told apart by what they mean.
 
+use std::error::Error;
+
 use aws_sdk_iam::config::interceptors::InterceptorContext;
 use aws_sdk_iam::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_iam::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::operation::add_user_to_group::AddUserToGroupError;
 use aws_sdk_iam::operation::attach_user_policy::AttachUserPolicyError;
 
+use crate::https::NoAuthorities;
 use crate::identifiers::legible;
 
 /// What an IAM call failed with, by what it means to the guard.
@@ -109,10 +112,24 @@ const THROTTLES: [&str; 8] = [
     "SlowDown",
 ];
 
+/// Why no server is trusted, if the call failed for that.
+fn no_authorities<E>(error: &SdkError<E>) -> Option<&NoAuthorities> {
+    let SdkError::DispatchFailure(failure) = error else { return None };
+    failure.as_connector_error()?.source()?.downcast_ref()
+}
+
 pub(super) fn iam_error<E>(call: &'static str, error: &SdkError<E>) -> IamError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
+    if let Some(error) = no_authorities(error) {
+        return IamError {
+            call,
+            kind: IamErrorKind::Other,
+            code: None,
+            answer: legible(&error.to_string(), ANSWER_TOLD),
+        };
+    }
     let status = error.raw_response().map(|response| response.status().as_u16());
     let kind = match (error, error.code(), status) {
         (SdkError::ServiceError(_), Some("NoSuchEntity"), _) => IamErrorKind::NoSuchEntity,

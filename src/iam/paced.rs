@@ -1,7 +1,7 @@
 //! The client for work on a whole account: its calls follow a [`Pace`], and it repeats by itself what passes.
 
 use std::future::Future;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_iam::Client;
@@ -55,9 +55,8 @@ impl Iam {
         let timeouts = timeouts.disable_operation_attempt_timeout().disable_operation_timeout().build();
         let config = self.client.config().to_builder();
         let config = config.retry_config(RetryConfig::disabled()).timeout_config(timeouts).build();
-        let client = LazyLock::new(Box::new(|| Client::from_conf(config)) as Box<_>);
         let paced = Paced { pace: Pace::default(), until, stopped: Box::new(stopped) };
-        Self { client: Arc::new(client), paced: Some(Arc::new(paced)), ..self.clone() }
+        Self { client: Client::from_conf(config), paced: Some(Arc::new(paced)), ..self.clone() }
     }
 
     /// Makes one call: for an event as the SDK does it, with its retries; for a whole account at the pace.

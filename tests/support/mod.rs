@@ -3,6 +3,7 @@
 #![allow(clippy::pedantic, reason = "test support reads better plain")]
 
 pub mod fake_iam;
+pub mod http;
 pub mod lambda;
 pub mod moto;
 
