@@ -1,25 +1,27 @@
-# Verbs for the policy and the infrastructure; the Makefile at the top includes this file. DRY=1 shows the
-# commands of a verb and runs none of them.
+# Targets for the policy and the infrastructure; the Makefile at the top includes this file. With DRY_RUN=1 a target
+# reads and builds, and prints what it would change as commands that can be pasted.
 
 # cargo-lambda and the zig it brings are found through the first python3 on the path.
 INFRA_PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/$(CHECK_VENV)/bin:$(PATH)
 TEMPLATES := infra/template.yaml infra/organization.yaml infra/auditor.yaml infra/scp.yaml
-RELEASE := PATH="$(INFRA_PATH)" python3 infra/release.py $(if $(DRY),--dry-run)
-# What CloudFormation is told to do, or with DRY=1 what it would be told.
-run = $(if $(DRY),@echo '+ $(strip $(1))',PATH="$(INFRA_PATH)" SAM_CLI_TELEMETRY=0 $(1))
-# The function's parameters for `make deploy`: PARAMETERS="ExistingUsers=enforce ExemptPaths=/service/".
+# The record of what was decided for the organization.
+ROLLOUT ?= rollout.json
+# How often to look while waiting.
+POLL_SECONDS ?= 5
+# Parameters for `make deploy`: PARAMETERS='ExistingUsers=enforce ExemptUsers=a,b', and PARAMETERS_FILE=file.json.
 PARAMETERS ?=
-BUCKET ?=
-CANARY ?=
-CODE_KEY ?=
-TEMPLATE_KEY ?=
-ORG_PARAMETERS ?= organization-parameters.json
+PARAMETERS_FILE ?=
 SAM_BUILD := target/sam/build
+# Values reach the program through the environment, so that no shell takes them apart.
+export PARAMETERS PARAMETERS_FILE ROLLOUT
+rollout = @PATH="$(INFRA_PATH)" python3 infra/rollout.py $(if $(DRY_RUN),--dry-run) --poll-seconds $(POLL_SECONDS)
+run = $(if $(DRY_RUN),@echo '+ $(strip $(1))',PATH="$(INFRA_PATH)" SAM_CLI_TELEMETRY=0 $(1))
 
 # Besides `validate`, which the Makefile names itself.
 check: sam-build policy-cross-check
 
-.PHONY: walk package publish deploy deploy-org validate sam-build policy-cross-check
+.PHONY: walk package publish deploy deploy-org deploy-management rollout-status remove-org import-template \
+	validate sam-build policy-cross-check
 
 walk: ## What a new user meets under the policy, step by step
 	@cargo run --quiet --locked --all-features --example walk -- $(if $(ALL),--all)
@@ -36,21 +38,32 @@ validate: $(CHECK_VENV)/.stamp ## Lint both templates and every policy in them
 	$(call run, $(CHECK_VENV)/bin/checkov --directory infra --framework cloudformation --skip-download --quiet --compact)
 
 package: $(VENV)/.stamp ## Build the zips for arm64 and x86_64, the same commit giving the same bytes
-	@$(RELEASE) package
+	$(rollout) package
 
-publish: $(VENV)/.stamp ## Build the zips and put them into a bucket: BUCKET=name
+publish: $(VENV)/.stamp ## Build the zips and upload them to a bucket: BUCKET=name
 	@test -n "$(BUCKET)" || { echo 'make publish needs BUCKET=name'; exit 2; }
-	@$(RELEASE) publish --bucket "$(BUCKET)"
+	$(rollout) publish --bucket "$(BUCKET)"
 
 sam-build: $(VENV)/.stamp $(CHECK_VENV)/.stamp ## Build the function as `make deploy` does
 	$(call run, rustup target add aarch64-unknown-linux-gnu)
-	$(call run, RUSTFLAGS="$$(python3 infra/release.py rust-flags)" sam build --template infra/template.yaml \
-		--config-file $(CURDIR)/infra/samconfig.toml --build-dir $(SAM_BUILD))
+	$(call run, RUSTFLAGS="$$(PATH="$(INFRA_PATH)" python3 infra/rollout.py rust-flags)" sam build \
+		--template infra/template.yaml --config-file $(CURDIR)/infra/samconfig.toml --build-dir $(SAM_BUILD))
 
-deploy: sam-build ## Deploy to one account, through SAM: PARAMETERS="Name=value ..."
-	$(call run, sam deploy --template $(SAM_BUILD)/template.yaml --config-file $(CURDIR)/infra/samconfig.toml \
-		--parameter-overrides CodeBucket=set-by-sam CodeKey=set-by-sam.zip $(PARAMETERS))
+deploy: sam-build ## Deploy to one account, through SAM: PARAMETERS='Name=value ...', PARAMETERS_FILE=file.json
+	$(rollout) deploy --template $(SAM_BUILD)/template.yaml
 
-deploy-org: $(VENV)/.stamp ## Deploy to the organization: ORG_PARAMETERS=file.json, CANARY=ou-id, CODE_KEY=, TEMPLATE_KEY=
-	@$(RELEASE) deploy-org --parameters "$(ORG_PARAMETERS)" $(if $(CANARY),--canary "$(CANARY)") \
-		$(if $(CODE_KEY),--code-key "$(CODE_KEY)") $(if $(TEMPLATE_KEY),--template-key "$(TEMPLATE_KEY)")
+deploy-org: $(VENV)/.stamp ## Deploy to the organization what rollout.json says: CANARY=1, REMOVE=1, ROLLOUT=file.json
+	$(rollout) deploy-org $(if $(CANARY),--canary) $(if $(REMOVE),--remove)
+
+deploy-management: $(VENV)/.stamp ## Deploy the management account's own stacks, as `make deploy-org` says at its end
+	$(rollout) deploy-management --artifact-bucket "$(ARTIFACT_BUCKET)" --alarm-topic-arn "$(ALARM_TOPIC_ARN)" \
+		--template-key "$(TEMPLATE_KEY)" --code-key "$(CODE_KEY)"
+
+rollout-status: $(VENV)/.stamp ## List every account that is not current, with the reason and what to do
+	$(rollout) rollout-status
+
+remove-org: $(VENV)/.stamp ## Delete the StackSets with their stacks: CONFIRM=organization-id, RETAIN=1 keeps the stacks
+	$(rollout) remove-org --confirm "$(CONFIRM)" $(if $(RETAIN),--retain)
+
+import-template: $(VENV)/.stamp ## Write the template that takes policy and group of an earlier installation back
+	$(rollout) import-template

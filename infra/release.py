@@ -1,68 +1,68 @@
-#!/usr/bin/env python3
-"""Builds, publishes and rolls out a release of force-mfa; `make package`, `publish` and `deploy-org` call it.
+"""Builds and publishes a release of force-mfa: the function's zip and the account template, each under a key that
+holds the sha256 of its content. So publishing twice changes nothing, and an older release is a pair of older keys."""
 
-A release is the function's zip for each architecture and the account template, each under a key that holds
-the sha256 of its content. So publishing twice changes nothing, and deploying an older release is deploying
-older keys.
-
-With --dry-run every command is printed and none is run.
-"""
-
-import argparse
+import base64
 import hashlib
-import json
 import os
-import shlex
+import re
 import shutil
 import subprocess
-import sys
 import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from aws_calls import RolloutError, WrongUsage
+from botocore.exceptions import ClientError
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "infra" / "template.yaml"
-ORGANIZATION = ROOT / "infra" / "organization.yaml"
+PACKAGES = ROOT / "target" / "package"
 # The names of the architectures: Lambda's, and the compiler's.
 TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
 
 
-class Shell:
-    """Runs commands, or only shows them."""
+@dataclass
+class Release:
+    """A release as it stands, or will stand, in the artifact bucket."""
 
-    def __init__(self, dry_run):
-        self.dry_run = dry_run
+    template_key: str
+    code_key: str
+    template: str
+    # What is still to be uploaded: key and file.
+    files: dict = field(default_factory=dict)
 
-    def run(self, *command, **options):
-        print("+", shlex.join(map(str, command)), flush=True)
-        if not self.dry_run:
-            subprocess.run(command, check=True, cwd=ROOT, **options)
+    @property
+    def architecture(self):
+        return self.code_key.split("/")[1]
 
-    def ask(self, *command):
-        """What a command that only reads prints; nothing in a dry run or if it fails."""
-        if self.dry_run:
-            print("+", shlex.join(map(str, command)), flush=True)
-            return None
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else None
+    def keys(self):
+        return {"template_key": self.template_key, "code_key": self.code_key}
 
 
-def package(shell, architecture, folder):
-    """Builds the function and returns its zip, which depends on the sources alone; nothing in a dry run."""
+def package(architecture, folder=PACKAGES):
+    """Builds the function and returns its zip, which depends on the sources alone."""
     binaries = folder / "lambda"
-    if shutil.which("rustup") or shell.dry_run:
-        shell.run("rustup", "target", "add", TARGETS[architecture])
-    shell.run(
+    if shutil.which("rustup"):
+        run("rustup", "target", "add", TARGETS[architecture])
+    run(
         "cargo", "lambda", "build", "--release", "--locked", "--bin", "function",
-        "--target", TARGETS[architecture], "--lambda-dir", binaries / architecture,
+        "--target", TARGETS[architecture], "--lambda-dir", str(binaries / architecture),
         env={**os.environ, "RUSTFLAGS": rust_flags()},
     )  # fmt: skip
     target = folder / f"force-mfa-{architecture}.zip"
-    if shell.dry_run:
-        print(f"  would write {target}")
-        return None
     write_zip(target, (binaries / architecture / "function" / "bootstrap").read_bytes())
     print(f"{sha256(target)}  {target}")
     return target
+
+
+def run(*command, **options):
+    print("+", *command, flush=True)
+    try:
+        subprocess.run(command, check=True, cwd=ROOT, **options)
+    except subprocess.CalledProcessError as error:
+        raise RolloutError(f"{' '.join(command)} ended with {error.returncode}. Nothing was sent to AWS.") from error
+    except FileNotFoundError as error:
+        raise WrongUsage(f"{error.filename} was not found: docs/rollout.md lists what must be installed.") from error
 
 
 def rust_flags():
@@ -88,151 +88,57 @@ def sha256(path):
 
 
 def code_key(architecture, zip_path):
-    # In a dry run nothing was built.
-    digest = sha256(zip_path) if zip_path else "SHA256-OF-THE-ZIP"
-    return f"force-mfa/{architecture}/{digest}.zip"
+    return f"force-mfa/{architecture}/{sha256(zip_path)}.zip"
 
 
-def template_key():
-    return f"force-mfa/template/{sha256(TEMPLATE)}.yaml"
+def template_key(template=TEMPLATE):
+    return f"force-mfa/template/{sha256(template)}.yaml"
 
 
-def publish(shell, bucket, zips):
-    """Puts zips and template into the bucket, where they are not there yet."""
-    files = {code_key(architecture, path): path for architecture, path in zips.items()}
-    files[template_key()] = TEMPLATE
+def of_files(architecture, zip_path, template=TEMPLATE):
+    """The release of files on this machine."""
+    files = {code_key(architecture, zip_path): zip_path, template_key(template): template}
+    code, text = files
+    return Release(text, code, template.read_text("utf-8"), files)
+
+
+def of_bucket(aws, bucket, keys):
+    """A release that was published before. Its content is checked against its keys."""
+    for key in keys.values():
+        if not is_published(aws, bucket, key):
+            raise WrongUsage(f"There is no {key} in {bucket}. `aws s3 ls --recursive s3://{bucket}/force-mfa/` lists what there is.")
+    body = aws.read("s3", "get_object", Bucket=bucket, Key=keys["template_key"])["Body"].read()
+    return Release(keys["template_key"], keys["code_key"], body.decode("utf-8"))
+
+
+def is_published(aws, bucket, key):
+    """Whether the key is there. An error if its content is not what the key says."""
+    answer = aws.read("s3", "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    if answer is None:
+        return False
+    digest = bytes.fromhex(re.search("[0-9a-f]{64}", key)[0])
+    if answer.get("ChecksumSHA256") != base64.b64encode(digest).decode():
+        raise RolloutError(
+            f"s3://{bucket}/{key} does not have the sha256 that its key says. Somebody replaced it, or it was not uploaded "
+            "by make. Deploy nothing from it, and find out who wrote it (CloudTrail, the object's versions)."
+        )
+    return True
+
+
+def publish(aws, bucket, files):
+    """Uploads the files that are not there yet. S3 checks each against the sha256 and never overwrites."""
     for key, path in files.items():
-        if shell.ask("aws", "s3api", "head-object", "--bucket", bucket, "--key", key):
-            print(f"  already there: s3://{bucket}/{key}")
+        if is_published(aws, bucket, key):
+            print(f"s3://{bucket}/{key} is published already.")
             continue
-        shell.run("aws", "s3api", "put-object", "--bucket", bucket, "--key", key, "--body", path or "ITS-ZIP")
-    return list(files)
-
-
-def deploy_org(shell, arguments, folder):
-    """Bucket, then release, then StackSet. Each step finds what is done already."""
-    parameters = read_parameters(shell, arguments.parameters)
-    stack = arguments.stack_name
-    if bucket_of(shell, stack) is None:
-        # Without a TemplateKey there is no StackSet yet.
-        deploy_stack(shell, stack, parameters)
-    bucket = bucket_of(shell, stack) or "BUCKET-OF-THE-STACK"
-    release = {"TemplateKey": arguments.template_key, "CodeKey": arguments.code_key}
-    if not all(release.values()):
-        path = package(shell, arguments.architecture, folder)
-        publish(shell, bucket, {arguments.architecture: path})
-        key = code_key(arguments.architecture, path)
-        release = {"TemplateKey": template_key(), "CodeKey": key}
-    release["Architecture"] = arguments.architecture
-    if arguments.canary:
-        update_canary(shell, stack, bucket, release, parameters, arguments.canary)
-    else:
-        deploy_stack(shell, stack, {**parameters, **release})
-    print(f"this release: TEMPLATE_KEY={release['TemplateKey']} CODE_KEY={release['CodeKey']}")
-
-
-def deploy_stack(shell, stack, parameters):
-    overrides = [f"{name}={value}" for name, value in parameters.items()]
-    shell.run(
-        "aws", "cloudformation", "deploy", "--stack-name", stack,
-        "--template-file", ORGANIZATION, "--no-fail-on-empty-changeset",
-        *(["--parameter-overrides", *overrides] if overrides else []),
-    )  # fmt: skip
-
-
-def update_canary(shell, stack, bucket, release, parameters, unit):
-    """Gives the release to the canary's accounts alone; the others stay on theirs, as OUTDATED."""
-    name = parameters.get("NamePrefix", "force-mfa")
-    call_as = parameters.get("CallAs", "SELF")
-    region = home_region(bucket, shell)
-    url = f"https://{bucket}.s3.{region}.amazonaws.com/{release['TemplateKey']}"
-    changed = {"CodeKey": release["CodeKey"], "Architecture": release["Architecture"]}
-    known = shell.ask(
-        "aws", "cloudformation", "describe-stack-set", "--stack-set-name", name,
-        "--call-as", call_as, "--query", "StackSet.Parameters[].ParameterKey", "--output", "json",
-    )  # fmt: skip
-    keep = [key for key in json.loads(known or "[]") if key not in changed]
-    shell.run(
-        "aws", "cloudformation", "update-stack-set", "--stack-set-name", name, "--call-as", call_as,
-        "--template-url", url, "--capabilities", "CAPABILITY_NAMED_IAM",
-        "--deployment-targets", f"OrganizationalUnitIds={unit}", "--regions", region,
-        "--parameters",
-        *(f"ParameterKey={key},UsePreviousValue=true" for key in keep),
-        *(f"ParameterKey={key},ParameterValue={value}" for key, value in changed.items()),
-    )  # fmt: skip
-    print(f"  when the canary is well: make deploy-org, which gives stack {stack} the same release")
-
-
-def home_region(bucket, shell):
-    """The region of the bucket, which the template puts into the partition's home region."""
-    answer = shell.ask("aws", "s3api", "get-bucket-location", "--bucket", bucket, "--output", "text")
-    # us-east-1 has no location constraint.
-    return answer if answer not in (None, "None") else "us-east-1"
-
-
-def bucket_of(shell, stack):
-    answer = shell.ask(
-        "aws", "cloudformation", "describe-stacks", "--stack-name", stack, "--output", "text",
-        "--query", "Stacks[0].Outputs[?OutputKey=='ArtifactBucket'].OutputValue",
-    )  # fmt: skip
-    return answer or None
-
-
-def read_parameters(shell, path):
-    """A JSON object of parameters; the file is the roll-out's record, so it belongs under version control."""
-    if path is None:
-        return {}
-    if not Path(path).exists():
-        missing = f"{path} does not exist: docs/rollout.md says what stands in it"
-        if not shell.dry_run:
-            sys.exit(missing)
-        print(f"  {missing}")
-        return {}
-    parameters = json.loads(Path(path).read_text(encoding="utf-8"))
-    not_text = [name for name, value in parameters.items() if not isinstance(value, str)]
-    if not_text:
-        sys.exit(f"{path}: the values of {', '.join(not_text)} must be text")
-    return parameters
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dry-run", action="store_true", help="show the commands and run none")
-    parser.add_argument(
-        "--folder", type=Path, default=ROOT / "target" / "package", help="where zips are built"
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("package", help="build the zip of each architecture")
-    commands.add_parser("rust-flags", help="print the compiler's flags, for builds by other tools")
-    publishing = commands.add_parser("publish", help="package, and upload to a bucket")
-    publishing.add_argument("--bucket", required=True)
-    rolling = commands.add_parser("deploy-org", help="publish to the organization's bucket, and roll out")
-    rolling.add_argument("--stack-name", default="force-mfa-organization")
-    rolling.add_argument("--parameters", help="JSON file with the parameters of organization.yaml")
-    rolling.add_argument("--architecture", choices=TARGETS, default="arm64")
-    rolling.add_argument("--canary", help="an organizational unit to give the release to alone")
-    rolling.add_argument("--template-key", help="a template that was published before; with --code-key nothing is built")
-    rolling.add_argument("--code-key", help="a zip that was published before")
-    arguments = parser.parse_args()
-
-    shell = Shell(arguments.dry_run)
-    folder = arguments.folder.resolve()
-    try:
-        if arguments.command == "rust-flags":
-            print(rust_flags())
-            return
-        if arguments.command == "deploy-org":
-            deploy_org(shell, arguments, folder)
-            return
-        zips = {architecture: package(shell, architecture, folder) for architecture in TARGETS}
-        if arguments.command == "publish":
-            for key in publish(shell, arguments.bucket, zips):
-                print(f"s3://{arguments.bucket}/{key}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"{shlex.join(map(str, error.cmd))} ended with {error.returncode}")
-    except FileNotFoundError as error:
-        sys.exit(f"{error.filename} was not found: see docs/rollout.md for what must be installed")
-
-
-if __name__ == "__main__":
-    main()
+        print(f"s3://{bucket}/{key}: upload ...")
+        checksum = base64.b64encode(bytes.fromhex(sha256(path))).decode()
+        try:
+            aws.change(
+                "s3", "put_object", {"Body": path}, Bucket=bucket, Key=key, IfNoneMatch="*", ChecksumSHA256=checksum
+            )  # fmt: skip
+        except RolloutError as error:
+            # Another run uploaded it between our look and our upload.
+            is_taken = isinstance(error.__cause__, ClientError) and error.__cause__.response["Error"]["Code"] == "PreconditionFailed"
+            if not (is_taken and is_published(aws, bucket, key)):
+                raise

@@ -3,4 +3,23 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def organization():
+    from aws_stand_in import AwsStandIn
+
+    stand_in = AwsStandIn()
+    stand_in.url = stand_in.start()
+    yield stand_in
+    stand_in.stop()
+
+
+@pytest.fixture
+def operator(organization, tmp_path, capfd):
+    from rollout_operator import Operator
+
+    return Operator(organization, tmp_path, capfd)

@@ -1,97 +1,34 @@
-"""infra/organization.yaml: the bucket, the StackSet of infra/template.yaml, and the guard."""
+"""infra/organization.yaml: who may read and write the bucket, who may publish to the topic, what the rule tells it."""
 
 import json
-from fnmatch import fnmatchcase
 
 import pytest
+from moto.events.models import EventPattern
 
 import cfn
 
 TEMPLATE = cfn.load("organization.yaml")
 ACCOUNT_TEMPLATE = cfn.load("template.yaml")
-GIVEN = {
-    "OrganizationId": "o-exampleorgid",
-    "OrganizationalUnitIds": ["ou-abcd-example1"],
-    "TemplateKey": "force-mfa/template/0123.yaml",
-    "CodeKey": "force-mfa/arm64/0123.zip",
-}
+ORGANIZATION = "o-exampleorgid"
 
 
-def stack(partition="aws", region="us-east-1", **parameters):
-    return cfn.Stack(TEMPLATE, partition=partition, region=region, **GIVEN | parameters)
+def stack(**parameters):
+    return cfn.Stack(TEMPLATE, OrganizationId=ORGANIZATION, **parameters)
 
 
-def test_the_first_deployment_makes_the_bucket_alone():
-    first = stack(TemplateKey="", CodeKey="")
-
-    assert [name for name in TEMPLATE["Resources"] if first.exists(name)] == [
-        "ArtifactBucket",
-        "ArtifactBucketPolicy",
-    ]
-    assert stack().exists("AccountStacks")
-    assert TEMPLATE["Resources"]["AccountStacks"]["DependsOn"] == "ArtifactBucketPolicy"
+def statements(resource):
+    return {s["Sid"]: s for s in stack().resource(resource)["PolicyDocument"]["Statement"]}
 
 
-def test_a_template_without_a_zip_is_refused():
-    assert len(stack(CodeKey="").refused()) == 1
+def test_no_stack_set_and_no_parameter_of_the_accounts():
+    types = {resource["Type"] for resource in TEMPLATE["Resources"].values()}
+
+    assert "AWS::CloudFormation::StackSet" not in types
+    # The prefix and the address are not passed on: they name and subscribe what stands in this template.
+    assert set(TEMPLATE["Parameters"]) & set(ACCOUNT_TEMPLATE["Parameters"]) == {"NamePrefix", "AlarmEmail"}
 
 
-def test_every_parameter_of_the_account_template_is_passed_on_with_the_same_meaning():
-    passed = {p["ParameterKey"]: p["ParameterValue"] for p in stack().resource("AccountStacks")["Parameters"]}
-
-    assert set(passed) == set(ACCOUNT_TEMPLATE["Parameters"])
-    for name, definition in ACCOUNT_TEMPLATE["Parameters"].items():
-        if name not in ("CodeBucket", "CodeKey"):
-            assert TEMPLATE["Parameters"][name] == definition, name
-            assert passed[name] == definition["Default"], name
-    assert passed["CodeBucket"] == "<ArtifactBucket>"
-    assert passed["CodeKey"] == GIVEN["CodeKey"]
-
-
-def test_a_parameter_reaches_the_functions_environment_through_the_stack_set():
-    changed = stack(Mode="report", ExistingUsers="enforce", ExemptUsers="ci-*", ExemptPaths="/ci/", ExemptTag="mfa=no")
-    passed = {p["ParameterKey"]: p["ParameterValue"] for p in changed.resource("AccountStacks")["Parameters"]}
-    variables = cfn.Stack(ACCOUNT_TEMPLATE, **passed).resource("Function")["Environment"]["Variables"]
-
-    assert variables["FORCE_MFA_MODE"] == "report"
-    assert variables["FORCE_MFA_EXISTING_USERS"] == "enforce"
-    assert variables["FORCE_MFA_EXEMPT_USERS"] == "ci-*"
-    assert variables["FORCE_MFA_EXEMPT_PATHS"] == "/ci/"
-    assert variables["FORCE_MFA_EXEMPT_TAG"] == "mfa=no"
-
-
-def test_the_stack_set_follows_the_organizational_units():
-    properties = stack(FailureTolerancePercentage=5, MaxConcurrentPercentage=20).resource("AccountStacks")
-
-    assert properties["PermissionModel"] == "SERVICE_MANAGED"
-    assert properties["AutoDeployment"] == {"Enabled": True, "RetainStacksOnAccountRemoval": True}
-    assert properties["ManagedExecution"] == {"Active": True}
-    assert properties["Capabilities"] == ["CAPABILITY_NAMED_IAM"]
-    assert properties["OperationPreferences"] == {
-        "FailureTolerancePercentage": 5,
-        "MaxConcurrentPercentage": 20,
-    }
-    assert properties["StackInstancesGroup"] == [
-        {
-            "DeploymentTargets": {"OrganizationalUnitIds": ["ou-abcd-example1"]},
-            "Regions": ["us-east-1"],
-        }
-    ]
-    assert properties["TemplateURL"] == (
-        "https://<ArtifactBucket>.s3.us-east-1.amazonaws.com/force-mfa/template/0123.yaml"
-    )
-
-
-def test_china_is_managed_by_the_account_itself():
-    china = stack(partition="aws-cn", region="cn-north-1", AccountIds=["123456789012"])
-    properties = china.resource("AccountStacks")
-
-    assert properties["PermissionModel"] == "SELF_MANAGED"
-    assert "AutoDeployment" not in properties
-    assert properties["StackInstancesGroup"][0]["DeploymentTargets"] == {"Accounts": ["123456789012"]}
-
-
-def test_the_bucket_is_private_versioned_encrypted_and_keeps_everything():
+def test_the_bucket_is_private_versioned_and_keeps_everything():
     bucket = stack().resource("ArtifactBucket")
 
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
@@ -101,101 +38,114 @@ def test_the_bucket_is_private_versioned_encrypted_and_keeps_everything():
     assert TEMPLATE["Resources"]["ArtifactBucket"]["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
-def test_the_organization_alone_reads_the_bucket_and_by_tls_alone():
-    allow, deny = stack().resource("ArtifactBucketPolicy")["PolicyDocument"]["Statement"]
+def test_only_the_organization_reads_releases_and_no_record():
+    allowed = [s for s in statements("ArtifactBucketPolicy").values() if s["Effect"] == "Allow"]
 
-    assert (allow["Effect"], allow["Action"]) == ("Allow", "s3:GetObject")
-    assert allow["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": "o-exampleorgid"}}
-    assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", "s3:*")
-    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-
-
-def test_the_guard_binds_everyone_but_the_deployment():
-    assert not stack().exists("GuardPolicy")
-    guard = stack(ProtectWithScp="yes", ScpExemptRole="security-operator").resource("GuardPolicy")
-    statements = guard["Content"]["Statement"]
-
-    assert guard["TargetIds"] == ["ou-abcd-example1"]
-    # The most that a service control policy may hold.
-    assert len(json.dumps(guard["Content"], separators=(",", ":"))) <= 5120
-    assert {s["Effect"] for s in statements} == {"Deny"}
-    deployment = ["arn:aws:iam::*:role/stacksets-exec-*", "arn:aws:iam::*:role/security-operator"]
-    for statement in statements:
-        assert statement["Condition"] == {"ArnNotLike": {"aws:PrincipalArn": deployment}}
-    # Nor can anybody become one of those.
-    assert statements[-1]["Resource"] == deployment
-    china = stack(partition="aws-cn", region="cn-north-1", ProtectWithScp="yes").resource("GuardPolicy")
-    assert china["Content"]["Statement"][-1]["Resource"] == [
-        "arn:aws-cn:iam::*:role/AWSCloudFormationStackSetExecutionRole"
+    assert allowed == [
+        {
+            "Sid": "LetTheOrganizationReadReleases",
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": "s3:GetObject",
+            "Resource": "<ArtifactBucket.Arn>/force-mfa/*",
+            "Condition": {"StringEquals": {"aws:PrincipalOrgID": ORGANIZATION}},
+        }
     ]
 
 
-IN = "us-east-1:123456789012"
+def test_what_is_published_cannot_be_replaced():
+    overwriting = statements("ArtifactBucketPolicy")["DenyOverwriting"]
+    deleting = statements("ArtifactBucketPolicy")["DenyDeleting"]
+
+    for statement in (overwriting, deleting):
+        assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+        assert statement["Resource"] == "<ArtifactBucket.Arn>/*"
+    assert overwriting["Action"] == "s3:PutObject"
+    assert overwriting["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+    # After a delete marker the same key could be written again.
+    assert set(deleting["Action"]) == {"s3:DeleteObject", "s3:DeleteObjectVersion"}
+    assert "Condition" not in deleting
+
+
+@pytest.mark.parametrize("resource", ["ArtifactBucketPolicy", "AlarmTopicPolicy"])
+def test_requests_without_tls_are_denied(resource):
+    deny = statements(resource)["DenyWithoutTls"]
+
+    assert (deny["Effect"], deny["Principal"]) == ("Deny", "*")
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_alarms_of_the_organization_reach_the_topic():
+    statement = statements("AlarmTopicPolicy")["LetTheAlarmsOfTheOrganizationPublish"]
+
+    assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert statement["Action"] == "sns:Publish"
+    # A service's request has no aws:PrincipalOrgID.
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceOrgID": ORGANIZATION}}
+
+
+def test_the_statement_for_eventbridge_has_no_condition():
+    statement = statements("AlarmTopicPolicy")["LetTheRulePublish"]
+
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert "Condition" not in statement
+
+
+def test_the_topic_has_a_subscription_only_if_there_is_an_address():
+    assert "Subscription" not in stack().resource("AlarmTopic")
+    assert stack(AlarmEmail="security@example.com").resource("AlarmTopic")["Subscription"] == [
+        {"Protocol": "email", "Endpoint": "security@example.com"}
+    ]
+
+
+def instance_event(stack_set, detailed_status):
+    return {
+        "source": "aws.cloudformation",
+        "detail-type": "CloudFormation StackSet StackInstance Status Change",
+        "account": cfn.ACCOUNT,
+        "detail": {
+            "stack-set-arn": f"arn:aws:cloudformation:us-east-1:{cfn.ACCOUNT}:stackset/{stack_set}:11111111-aaaa",
+            "stack-id": f"arn:aws:cloudformation:us-east-1:210987654321:stack/StackSet-{stack_set}-1/22222222-bbbb",
+            "action": "CREATE",
+            "status-details": {
+                "status": "OUTDATED",
+                "status-reason": "No updates",
+                "detailed-status": detailed_status,
+            },
+        },
+    }
 
 
 @pytest.mark.parametrize(
-    ("resource", "actions"),
+    ("stack_set", "detailed_status", "told"),
     [
-        ("iam::123456789012:policy/force-mfa", "iam:CreatePolicyVersion iam:SetDefaultPolicyVersion iam:DeletePolicy"),
-        ("iam::123456789012:group/force-mfa-overflow", "iam:DetachGroupPolicy iam:PutGroupPolicy iam:DeleteGroup"),
-        ("iam::123456789012:role/force-mfa-function", "iam:PutRolePolicy iam:PutRolePermissionsBoundary iam:PassRole"),
-        ("iam::123456789012:role/force-mfa-function", "iam:UpdateAssumeRolePolicy iam:DeleteRole"),
-        (f"events:{IN}:rule/force-mfa-sweep", "events:DisableRule events:RemoveTargets events:PutRule"),
-        (f"lambda:{IN}:function:force-mfa", "lambda:UpdateFunctionCode lambda:PutFunctionConcurrency"),
-        (f"lambda:{IN}:function:force-mfa", "lambda:UpdateFunctionConfiguration lambda:PutRuntimeManagementConfig"),
-        (f"lambda:{IN}:function:force-mfa:$LATEST", "lambda:PutFunctionEventInvokeConfig"),
-        (f"lambda:{IN}:function:force-mfa:$LATEST", "lambda:DeleteFunctionEventInvokeConfig lambda:RemovePermission"),
-        (f"sqs:{IN}:force-mfa-failures", "sqs:DeleteQueue sqs:SetQueueAttributes"),
-        (f"logs:{IN}:log-group:/aws/lambda/force-mfa", "logs:DeleteLogGroup"),
-        (f"logs:{IN}:log-group:/aws/lambda/force-mfa:log-stream:a", "logs:DeleteLogStream"),
-        (f"cloudwatch:{IN}:alarm:force-mfa-uncovered", "cloudwatch:DeleteAlarms cloudwatch:DisableAlarmActions"),
-        ("iam::123456789012:role/security-operator", "iam:CreateRole iam:UpdateAssumeRolePolicy"),
+        ("force-mfa", "FAILED", True),
+        ("force-mfa-auditor", "FAILED", True),
+        ("force-mfa", "INOPERABLE", True),
+        ("force-mfa", "FAILED_IMPORT", True),
+        ("force-mfa", "SUCCEEDED", False),
+        # One mail for each account that an operation did not come to would hide the one that failed.
+        ("force-mfa", "CANCELLED", False),
+        ("force-mfa-of-another-team", "FAILED", False),
+        ("baseline", "FAILED", False),
     ],
 )
-def test_the_guard_leaves_no_way_around(resource, actions):
-    for action in actions.split():
-        assert denied(action, f"arn:aws:{resource}"), action
+def test_the_rule_tells_of_failed_accounts_only(stack_set, detailed_status, told):
+    pattern = json.dumps(stack().resource("FailedAccountRule")["EventPattern"])
+
+    assert EventPattern.load(pattern).matches_event(instance_event(stack_set, detailed_status)) is told
 
 
-@pytest.mark.parametrize(
-    ("resource", "action"),
-    [
-        (f"lambda:{IN}:function:force-mfa", "lambda:InvokeFunction"),
-        (f"lambda:{IN}:function:force-mfa-report", "lambda:UpdateFunctionCode"),
-        (f"sqs:{IN}:force-mfa-failures", "sqs:ReceiveMessage"),
-        (f"sqs:{IN}:force-mfa-failures", "sqs:DeleteMessage"),
-        (f"logs:{IN}:log-group:/aws/lambda/force-mfa:log-stream:a", "logs:PutLogEvents"),
-        (f"logs:{IN}:log-group:/aws/lambda/force-mfa-report", "logs:DeleteLogGroup"),
-        ("iam::123456789012:role/developer", "iam:PassRole"),
-    ],
-)
-def test_the_guard_leaves_the_rest_alone(resource, action):
-    assert not denied(action, f"arn:aws:{resource}")
+def test_the_message_names_what_the_event_has():
+    [target] = stack().resource("FailedAccountRule")["Targets"]
+    transformer = target["InputTransformer"]
+    event = instance_event("force-mfa", "FAILED")
 
-
-def denied(action, resource):
-    """Whether the guard denies it to whom it does not except."""
-
-    def meant(patterns, text):
-        return any(fnmatchcase(text, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
-
-    guard = stack(ProtectWithScp="yes", ScpExemptRole="security-operator").resource("GuardPolicy")
-    statements = guard["Content"]["Statement"]
-    return any(meant(s["Action"], action) and meant(s["Resource"], resource) for s in statements)
-
-
-def test_users_can_still_be_deleted_under_the_guard():
-    guard = stack(ProtectWithScp="yes").resource("GuardPolicy")
-    text = json.dumps(guard["Content"])
-
-    for action in ("iam:DetachUserPolicy", "iam:RemoveUserFromGroup", "iam:AttachUserPolicy", "iam:AddUserToGroup"):
-        assert action not in text
-
-
-def test_the_example_of_a_parameter_file_is_one():
-    path = cfn.ROOT / "infra" / "organization-parameters.example.json"
-    example = json.loads(path.read_text(encoding="utf-8"))
-
-    given = cfn.Stack(TEMPLATE, **example)
-    assert given.refused() == []
-    assert all(isinstance(value, str) for value in example.values())
+    assert target["Arn"] == "<AlarmTopic>"
+    for name, path in transformer["InputPathsMap"].items():
+        value = event
+        for key in path.removeprefix("$.").split("."):
+            value = value[key]
+        assert f"<{name}>" in transformer["InputTemplate"]
+    # EventBridge takes a template that is text in quotation marks, or JSON.
+    assert json.loads(transformer["InputTemplate"])

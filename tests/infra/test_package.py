@@ -1,10 +1,8 @@
 """The zip that `make package` makes: its content, and that the same sources give the same bytes."""
 
 import hashlib
-import importlib.util
 import os
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -18,14 +16,13 @@ import cfn
 # What Amazon Linux 2023 has, which provided.al2023 is made of.
 GLIBC = (2, 34)
 
-spec = importlib.util.spec_from_file_location("release", cfn.ROOT / "infra" / "release.py")
-release = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(release)
+sys.path.insert(0, str(cfn.ROOT / "infra"))
+import release  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def arm64_zip(tmp_path_factory):
-    return release.package(release.Shell(dry_run=False), "arm64", tmp_path_factory.mktemp("package"))
+    return release.package("arm64", tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture(scope="session")
@@ -94,48 +91,11 @@ def test_the_key_holds_the_zips_sha256(tmp_path):
     assert release.code_key("arm64", path) == f"force-mfa/arm64/{expected}.zip"
 
 
-def dry_run(*arguments):
-    done = subprocess.run(
-        [sys.executable, cfn.ROOT / "infra" / "release.py", "--dry-run", *arguments],
-        # No command is on this path, so one that was run would be an error.
-        env={"PATH": "/nonexistent", "HOME": "/nonexistent"},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if line.startswith("+ ")]
+def test_a_release_of_files_is_two_keys(tmp_path):
+    path = tmp_path / "function.zip"
+    release.write_zip(path, b"the function")
+    found = release.of_files("x86_64", path)
 
-
-def test_a_dry_run_of_the_package_shows_both_builds():
-    builds = [line for line in dry_run("package") if "lambda build" in line]
-
-    assert ["aarch64-" in builds[0], "x86_64-" in builds[1]] == [True, True]
-
-
-def test_a_dry_run_of_publishing_names_bucket_and_keys():
-    [*_, zip_x86, template] = [
-        line for line in dry_run("publish", "--bucket", "artifacts") if "put-object" in line
-    ]
-
-    assert "--bucket artifacts --key force-mfa/x86_64/" in zip_x86
-    assert f"--key {release.template_key()}" in template
-
-
-def steps(*arguments):
-    """The commands of a roll-out that write, by their verbs."""
-    verbs = ("deploy", "put-object", "update-stack-set", "lambda build")
-    return [verb for line in dry_run("deploy-org", *arguments) for verb in verbs if f" {verb} " in line]
-
-
-def test_the_organization_gets_the_bucket_then_the_release_then_the_stack_set():
-    assert steps() == ["deploy", "lambda build", "put-object", "put-object", "deploy"]
-
-
-def test_a_canary_is_updated_alone():
-    assert steps("--canary", "ou-abcd-canary01")[-1] == "update-stack-set"
-    assert "deploy" not in steps("--canary", "ou-abcd-canary01")[1:]
-
-
-def test_going_back_to_an_older_release_builds_nothing():
-    keys = ["--code-key", "force-mfa/arm64/0.zip", "--template-key", "force-mfa/template/0.yaml"]
-
-    assert steps(*keys) == ["deploy", "deploy"]
+    assert found.architecture == "x86_64"
+    assert found.files == {found.code_key: path, found.template_key: release.TEMPLATE}
+    assert found.template_key == f"force-mfa/template/{hashlib.sha256(release.TEMPLATE.read_bytes()).hexdigest()}.yaml"

@@ -1,0 +1,244 @@
+"""The steps of `make deploy-org`, and of what looks at it or takes it away. Each step finds what is done already."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import accounts
+import release
+import report
+import rollout_file
+import stack_sets
+import stacks
+from applied_record import AppliedRecord
+from aws_calls import Aws, WrongUsage
+
+INFRA = Path(__file__).resolve().parent
+
+
+class Account:
+    """The file, and the account whose credentials these are. Reads only."""
+
+    def __init__(self, arguments):
+        self.arguments, self.file = arguments, arguments.file
+        self.document = rollout_file.load(arguments.file)
+        if not self.document["release"]["code_key"]:
+            # Before AWS is asked anything. An older release's template is read from the bucket, and checked then.
+            rollout_file.check_parameters(self.file, self.document, release.TEMPLATE.read_text("utf-8"))
+        self.prefix, self.tags = rollout_file.prefix(self.document), self.document["tags"]
+        self.aws = Aws(arguments.dry_run)
+        self.organization = accounts.Organization(self.aws)
+        self.is_management = self.aws.account == self.organization.management_account
+        print(f"{self.aws.caller}, organization {self.organization.id}, region {self.aws.region}", flush=True)
+
+    def use(self, bucket, topic):
+        self.bucket, self.topic = bucket, topic
+
+    def resolved_overrides(self):
+        """Each account's overrides. Units are resolved here, since StackSets take only units that are targets."""
+        resolved = {}
+        for override in self.document["overrides"]:
+            units = self.organization.accounts_of(override.get("organizational_units", []))
+            for account in {*override.get("accounts", []), *units}:
+                resolved[account] = resolved.get(account, {}) | override["parameters"]
+        return resolved
+
+    def published(self, keys):
+        found = release.of_bucket(self.aws, self.bucket, keys)
+        rollout_file.check_parameters(self.file, self.document, found.template)
+        return found
+
+    def template_url(self, wanted):
+        return {"TemplateURL": f"https://{self.bucket}.s3.{self.aws.region}.amazonaws.com/{wanted.template_key}"}
+
+    def parameters(self, wanted):
+        """The parameters for all accounts: those of the file, and what the roll-out fills in."""
+        filled = {"CodeBucket": self.bucket, "CodeKey": wanted.code_key, "Architecture": wanted.architecture}
+        given = self.document["parameters"]
+        return given | filled | ({} if given.get("AlarmTopicArn") else {"AlarmTopicArn": self.topic})
+
+
+class ManagementStacks:
+    """The stacks of the management account, which StackSets never reach. All are read before one is changed."""
+
+    def __init__(self, account):
+        self.account, aws, prefix = account, account.aws, account.prefix
+        self.installation, self.auditor, self.scp = (
+            stacks.Deployment(aws, name) for name in (prefix, f"{prefix}-auditor", f"{prefix}-scp")
+        )
+
+    def deploy(self, wanted, overrides):
+        account, document = self.account, self.account.document
+
+        def bring(stack, source, text, parameters):
+            stack.deploy(text, source, parameters, account.tags, account.arguments.poll_seconds)
+
+        if document["management_account"]:
+            own = account.parameters(wanted) | overrides.get(account.aws.account, {})
+            bring(self.installation, account.template_url(wanted), wanted.template, own)
+        for stack, file, parameters in (
+            (self.auditor, "auditor.yaml", document["auditor"] and rollout_file.auditor_parameters(document)),
+            (self.scp, "scp.yaml", document["scp"]["enabled"] and rollout_file.scp_parameters(document)),
+        ):
+            if parameters:
+                bring(stack, INFRA / file, (INFRA / file).read_text("utf-8"), parameters)
+
+
+class Rollout(Account):
+    """Everything that a run needs to know. All of it is read here, before anything is changed."""
+
+    def __init__(self, arguments):
+        super().__init__(arguments)
+        document, aws = self.document, self.aws
+        accounts.check_caller(aws, self.organization, document["call_as"])
+        self.canary = set(document["canary_accounts"]) if arguments.canary else None
+        if arguments.canary and not self.canary:
+            raise WrongUsage(f'{self.file} names no "canary_accounts", which CANARY=1 deploys to.')
+        self.stack = stacks.Deployment(aws, f"{self.prefix}-organization")
+        self.use_outputs(stacks.outputs(self.stack.stack))
+        self.record = AppliedRecord(aws, self.bucket if self.stack.stack else None)
+        options = document | {"poll_seconds": arguments.poll_seconds}
+        units, root = document["organizational_units"], self.organization.root()
+        self.names = self.organization.accounts_of([*units, root])
+        below = self.organization.accounts_of(units)
+        self.installation = stack_sets.StackSet(aws, self.prefix, options, units, below, document["excluded_accounts"])
+        self.auditor = stack_sets.StackSet(aws, f"{self.prefix}-auditor", options, [root], self.names)
+        self.overrides = self.resolved_overrides()
+        self.management = ManagementStacks(self) if self.is_management else None
+
+    def use_outputs(self, outputs):
+        # In a dry run before the first deployment these names stand for what the stack will create.
+        self.use(outputs.get("ArtifactBucket", "ARTIFACT-BUCKET"), outputs.get("AlarmTopicArn", "ALARM-TOPIC-ARN"))
+
+    def wanted_release(self):
+        """The release of the file, or of this checkout. Nothing is uploaded yet."""
+        wanted = self.document["release"]
+        if not wanted["code_key"]:
+            return release.of_files(wanted["architecture"], release.package(wanted["architecture"], self.arguments.folder))
+        if self.stack.stack is None:
+            raise WrongUsage("There is no artifact bucket yet, so no release in it: leave template_key and code_key empty.")
+        return self.published({key: wanted[key] for key in ("template_key", "code_key")})
+
+    def left_over(self):
+        """What stands in AWS although the file does not have it: words, and how to delete it."""
+        found, units = self.installation.not_in_file()
+        if units:
+            yield f"stacks and automatic deployment of {', '.join(sorted(units))}", lambda: self.installation.remove(units=units)
+        in_units = {a for a in found if self.installation.instances[a].get("OrganizationalUnitId") in units}
+        if found - in_units:
+            yield f"the stacks of {', '.join(sorted(found - in_units))}", lambda: self.installation.remove(found - in_units)
+        if not self.document["auditor"] and self.auditor.definition:
+            yield f"the StackSet {self.auditor.name}", self.auditor.delete
+        if self.management and not self.document["scp"]["enabled"] and self.management.scp.stack:
+            yield f"the stack {self.management.scp.name}", lambda: self.management.scp.delete(self.arguments.poll_seconds)
+
+
+def deploy_org(arguments):
+    """Deploys to the organization what rollout.json says."""
+    rollout = Rollout(arguments)
+    document, folder = rollout.document, arguments.folder
+    wanted = rollout.wanted_release()
+    # All is read and built. From here on AWS is changed.
+    file = INFRA / "organization.yaml"
+    own = {"OrganizationId": rollout.organization.id, "AlarmEmail": document["alarm_email"], "NamePrefix": rollout.prefix}
+    rollout.use_outputs(rollout.stack.deploy(file.read_text("utf-8"), file, own, rollout.tags, arguments.poll_seconds))
+    release.publish(rollout.aws, rollout.bucket, wanted.files)
+    # Written before the overrides are sent, with all accounts that may have some until they are: a run that is
+    # interrupted in between must not forget any.
+    overridden = rollout.record.overridden() | set(rollout.overrides)
+    said = {"rollout": document, "release": wanted.keys(), "canary": sorted(rollout.canary or [])}
+    rollout.record.write(rollout.bucket, folder, **said, overridden=sorted(overridden))
+    problems = bring(rollout, wanted, overridden)
+    if rollout.management and rollout.canary is None:
+        rollout.management.deploy(wanted, rollout.overrides)
+    if not problems and rollout.canary is None and not rollout.aws.dry_run:
+        rollout.record.write(rollout.bucket, folder, **said, overridden=sorted(rollout.overrides))
+    print(f"release: {json.dumps(wanted.keys())}")
+    return finish(rollout, problems, wanted)
+
+
+def bring(rollout, wanted, overridden):
+    """Both StackSets to what they should be. Returns what failed."""
+    problems = []
+    source, parameters = rollout.template_url(wanted), rollout.parameters(wanted)
+    installation = rollout.installation.should_be(wanted.template, source, parameters, rollout.tags)
+    try:
+        if rollout.arguments.remove:
+            for _, remove in list(rollout.left_over()):
+                remove()
+        installation.bring(rollout.canary)
+        scope = overridden if rollout.canary is None else overridden & rollout.canary
+        problems += installation.override({a: rollout.overrides.get(a) for a in scope})
+    except stack_sets.OperationFailed as error:
+        problems.append(error)
+    # To see an account does not depend on its installation. A canary is about the release alone.
+    if rollout.document["auditor"] and rollout.canary is None:
+        file, given = INFRA / "auditor.yaml", rollout_file.auditor_parameters(rollout.document)
+        try:
+            rollout.auditor.should_be(file.read_text("utf-8"), file, given, rollout.tags).bring()
+        except stack_sets.OperationFailed as error:
+            problems.append(error)
+    return problems
+
+
+def finish(rollout, problems, wanted):
+    """Shows what is not as it should be, and the command that remains. Returns the exit code."""
+    if rollout.aws.dry_run:
+        print("Dry run: nothing was changed.")
+        return 0
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    is_behind = report.show(rollout)
+    document = rollout.document
+    needs_management = document["management_account"] or document["auditor"] or document["scp"]["enabled"]
+    if needs_management and rollout.management is None and rollout.canary is None:
+        named = {"ROLLOUT": rollout.file, "ARTIFACT_BUCKET": rollout.bucket, "ALARM_TOPIC_ARN": rollout.topic}
+        named |= {"TEMPLATE_KEY": wanted.template_key, "CODE_KEY": wanted.code_key}
+        print("What remains, with the management account's credentials, since StackSets never reach that account:")
+        print("  make deploy-management " + " ".join(f"{name}={shlex.quote(value)}" for name, value in named.items()))
+    return 1 if problems or is_behind else 0
+
+
+def deploy_management(arguments):
+    """Deploys the management account's own stacks, from the bucket of the account that owns the StackSets."""
+    account = Account(arguments)
+    if not account.is_management:
+        raise WrongUsage(f"This takes credentials of the management account, {account.organization.management_account}.")
+    account.use(arguments.artifact_bucket, arguments.alarm_topic_arn)
+    wanted = account.published({"template_key": arguments.template_key, "code_key": arguments.code_key})
+    ManagementStacks(account).deploy(wanted, account.resolved_overrides())
+    return 0
+
+
+def status(arguments):
+    """Shows how far a running operation is, and every account that is not current. Reads only."""
+    rollout = Rollout(arguments)
+    rollout.canary = set(rollout.record.last.get("canary", [])) or None
+    for stack_set in (rollout.installation, rollout.auditor):
+        running = stack_set.running_operation()
+        if running:
+            print(f"{stack_set.name}: an operation is running, {stack_set.progress(running)[0]}.")
+    return 1 if report.show(rollout) else 0
+
+
+def remove_org(arguments):
+    """Deletes both StackSets with their stacks."""
+    rollout = Rollout(arguments)
+    organization, count = rollout.organization.id, len(rollout.installation.instances)
+    if organization != arguments.confirm and not rollout.aws.dry_run:
+        raise WrongUsage(
+            f"This deletes the stacks of {count} accounts: new users are not covered any more. To take the policy from "
+            f"users first, see docs/rollout.md. To go on: make remove-org CONFIRM={organization}"
+        )
+    for stack_set in (rollout.installation, rollout.auditor):
+        if stack_set.definition:
+            stack_set.delete(arguments.retain)
+    prefix = rollout.prefix
+    print(f"""What stays:
+  in every account: the policy {prefix} and the group {prefix}-overflow, so that users stay covered.{'''
+  in every account: the stack, as RETAIN=1 says. It cannot be put into a StackSet again.''' if arguments.retain else ''}
+  in the management account: its stacks {prefix}, {prefix}-auditor and {prefix}-scp, if they exist.
+  here: the stack {rollout.stack.name}. If you delete it, its bucket {rollout.bucket} stays with every release.""")
+    return 0
+

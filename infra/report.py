@@ -1,0 +1,62 @@
+"""The table at the end: every account that is not current, why, and what to do."""
+
+# What CloudFormation's reason says, in small letters, and what to do about it.
+ADVICE = {
+    "already exists": "The policy or group of an earlier installation is still there: docs/rollout.md#install-again",
+    "explicit deny": "An SCP denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
+    "not authorized": "An SCP or a boundary denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
+    "accessdenied": "An SCP or a boundary denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
+    "region": "A region-deny SCP may deny the home region to this account",
+    "tag": "An SCP may demand tags: add them to rollout.json",
+}
+BY_STATUS = {
+    "INOPERABLE": "Delete the instance (delete-stack-instances with RetainStacks), then the stack in the account",
+    "CANCELLED": "The operation stopped before this account: fix the failed ones",
+    "RUNNING": "Wait: make rollout-status",
+    "PENDING": "Wait: make rollout-status",
+}
+
+
+def advice(detailed, reason):
+    by_reason = [todo for words, todo in ADVICE.items() if words in reason.lower()] if detailed == "FAILED" else []
+    return (by_reason or [BY_STATUS.get(detailed, "Read the stack's events in that account, and fix the cause")])[0]
+
+
+def show(rollout):
+    """Prints the table, and what stands in AWS beside the file. Whether anything is not as it should be."""
+    is_behind = rollout.installation.definition is None
+    if is_behind:
+        print(f"{rollout.installation.name}: there is no StackSet yet.")
+    for stack_set in (rollout.installation, rollout.auditor):
+        if stack_set.definition:
+            is_behind |= show_accounts(rollout, stack_set)
+    for what, _ in rollout.left_over():
+        print(f"Not in {rollout.file}, but still there: {what}. make deploy-org REMOVE=1 deletes it.")
+        is_behind = True
+    # Accounts that joined while the run was under way have the stack, but not their overrides.
+    rollout.organization.below_unit.clear()
+    for account in sorted(set(rollout.resolved_overrides()) - set(rollout.overrides)):
+        print(f"{account} joined meanwhile and does not have its overrides yet: run make deploy-org again.")
+        is_behind = True
+    return is_behind
+
+
+def show_accounts(rollout, stack_set):
+    rows, waiting = [], 0
+    for account in sorted(stack_set.accounts):
+        instance = stack_set.instances.get(account, {})
+        status, detailed = instance.get("Status", "NO STACK"), instance.get("StackInstanceStatus", {}).get("DetailedStatus", "")
+        is_meant = status == "NO STACK" or (status, detailed) == ("OUTDATED", "SUCCEEDED")
+        if status == "CURRENT":
+            continue
+        if is_meant and rollout.canary is not None and account not in rollout.canary and stack_set is rollout.installation:
+            waiting += 1
+            continue
+        reason = " ".join(instance.get("StatusReason", "").split()) or "CloudFormation gives no reason"
+        todo = advice(detailed, reason) if instance else "Run make deploy-org"
+        rows.append(f"  {account}  {rollout.names.get(account, '')}  {status} {detailed}\n      {reason}\n      {todo}")
+    current = sum(i["Status"] == "CURRENT" for a, i in stack_set.instances.items() if a in stack_set.accounts)
+    print("\n".join([f"{stack_set.name}: {current} of {len(stack_set.accounts)} accounts are current.", *rows]))
+    if waiting:
+        print(f"  {waiting} accounts wait for the release, as CANARY=1 meant. make deploy-org gives it to them.")
+    return bool(rows)

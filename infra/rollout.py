@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Rolls force-mfa out: to one account, or to an organization as rollout.json says. The make targets call it."""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+try:
+    import organization_rollout
+    import release
+    import rollout_file
+    import templates
+    from aws_calls import Aws, RolloutError, WrongUsage
+except ImportError as error:
+    sys.exit(f"{error}. This needs PyYAML, jsonschema and boto3 and nothing else: pip install PyYAML jsonschema boto3")
+
+INFRA = Path(__file__).resolve().parent
+
+
+def deploy(arguments):
+    """One account, through SAM, which has built the function for arm64."""
+    file = os.environ.get("PARAMETERS_FILE")
+    given = json.loads(Path(file).read_text("utf-8")) if file else {}
+    for word in shlex.split(os.environ.get("PARAMETERS", "")):
+        name, separator, value = word.partition("=")
+        if not separator:
+            raise WrongUsage(f'PARAMETERS: {word!r} is not Name=value. Quote a value with blanks: ExemptTag="mfa exempt=yes"')
+        given[name] = value
+    problems = templates.problems_of(templates.parse(release.TEMPLATE.read_text("utf-8"))["Parameters"], given, "PARAMETERS")
+    problems += [f"PARAMETERS.{name}: SAM fills it in" for name in ("CodeBucket", "CodeKey") if name in given]
+    if given.get("Architecture", "arm64") != "arm64":
+        problems.append("PARAMETERS.Architecture: the function is built for arm64, and would not start as anything else")
+    rollout_file.refuse("PARAMETERS", problems)
+    given |= {"CodeBucket": "set-by-sam", "CodeKey": "set-by-sam.zip"}
+    # SAM splits at blanks outside of double quotes, and takes a backslash before a quote.
+    quoted = [f'{name}="{str(value).translate({34: chr(92) + chr(34), 92: chr(92) * 2})}"' for name, value in given.items()]
+    command = ["sam", "deploy", "--template", arguments.template, "--config-file", str(INFRA / "samconfig.toml"), "--parameter-overrides", *quoted]
+    if arguments.dry_run:
+        print("+", shlex.join(command))
+        return 0
+    return subprocess.run(command, env={**os.environ, "SAM_CLI_TELEMETRY": "0"}, check=False).returncode
+
+
+def import_template(arguments):
+    target = arguments.folder / "import-template.yaml"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(templates.import_template(release.TEMPLATE.read_text("utf-8")), "utf-8")
+    print(target)
+    return 0
+
+
+def package(arguments):
+    for architecture in release.TARGETS:
+        release.package(architecture, arguments.folder)
+    return 0
+
+
+def publish(arguments):
+    files = {}
+    for architecture in release.TARGETS:
+        files |= release.of_files(architecture, release.package(architecture, arguments.folder)).files
+    release.publish(Aws(arguments.dry_run), arguments.bucket, files)
+    return 0
+
+
+def print_rust_flags(_):
+    print(release.rust_flags())
+    return 0
+
+
+def main(words=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dry-run", action="store_true", help="read, build, and print what would change as commands")
+    parser.add_argument("--folder", type=lambda path: Path(path).resolve(), default=release.PACKAGES, help="where files are built")
+    rollout = os.environ.get("ROLLOUT", "rollout.json")
+    parser.add_argument("--file", default=rollout, help="the record of what was decided")
+    parser.add_argument("--poll-seconds", type=float, default=5, help="how often to look while waiting")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name, function, *options):
+        subparser = commands.add_parser(name, help=function.__doc__)
+        subparser.set_defaults(function=function)
+        for option, settings in options:
+            subparser.add_argument(option, **settings)
+
+    flag = {"action": "store_true"}
+    command("deploy", deploy, ("--template", {"required": True}))
+    command("deploy-org", organization_rollout.deploy_org, ("--canary", flag), ("--remove", flag))
+    keys = [(f"--{name}", {"required": True}) for name in ("artifact-bucket", "alarm-topic-arn", "template-key", "code-key")]
+    command("deploy-management", organization_rollout.deploy_management, *keys)
+    command("rollout-status", organization_rollout.status)
+    command("remove-org", organization_rollout.remove_org, ("--confirm", {"default": ""}), ("--retain", flag))
+    command("import-template", import_template)
+    command("package", package)
+    command("publish", publish, ("--bucket", {"required": True}))
+    command("rust-flags", print_rust_flags)
+    arguments = parser.parse_args(words)
+    arguments.canary = getattr(arguments, "canary", False)
+    arguments.remove = getattr(arguments, "remove", False)
+    try:
+        return arguments.function(arguments)
+    except RolloutError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nStopped watching. What CloudFormation was told to do goes on: make rollout-status looks again.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""A service-managed StackSet, driven by API calls: defined, brought to the accounts that it is for, waited for.
+
+As a resource of a stack, one failed account would roll all others back, failures under the tolerance would pass
+unnoticed, and a canary could not be told apart. The quotations are of AWS's API reference, as botocore has it."""
+
+import collections
+import time
+
+import templates
+from aws_calls import Passing, RolloutError
+
+# "If set to true, stack resources are retained when an account is removed from a target organization or OU": an
+# account that is moved must not lose the function.
+AUTO_DEPLOYMENT = {"Enabled": True, "RetainStacksOnAccountRemoval": True}
+
+
+class OperationFailed(RolloutError):
+    """CloudFormation stopped the operation: more accounts failed than are tolerated, or somebody stopped it."""
+
+
+class StackSet:
+    """A StackSet as it is, once it is read, and as it should be."""
+
+    def __init__(self, aws, name, options, units, everybody, excluded=()):
+        self.aws, self.name, self.poll_seconds = aws, name, options["poll_seconds"]
+        self.itself = {"StackSetName": name, "CallAs": options["call_as"]}
+        self.preferences = {
+            "FailureTolerancePercentage": options["failure_tolerance_percentage"],
+            "MaxConcurrentPercentage": options["max_concurrent_percentage"],
+        }
+        # `everybody` are all accounts below the units; `accounts` those that get a stack.
+        self.units, self.everybody, self.excluded = set(units), set(everybody), set(excluded)
+        self.accounts = self.everybody - self.excluded
+        self.read()
+
+    def read(self):
+        answer = self.aws.read("cloudformation", "describe_stack_set", **self.itself)
+        self.definition = answer and answer["StackSet"]
+        self.instances, self.target_units = {}, set()
+        if self.definition:
+            self.read_instances()
+            pages = self.aws.pages("cloudformation", "list_stack_set_auto_deployment_targets", "Summaries", **self.itself)
+            self.target_units = {page["OrganizationalUnitId"] for page in pages}
+
+    def read_instances(self):
+        summaries = self.aws.pages("cloudformation", "list_stack_instances", "Summaries", **self.itself)
+        self.instances = {summary["Account"]: summary for summary in summaries}
+
+    def should_be(self, text, source, parameters, tags):
+        """The definition. `source` is where CloudFormation gets the template `text`: {"TemplateURL": ...}, or a file."""
+        self.text, self.tags = text, tags
+        self.files, self.source = ({}, source) if isinstance(source, dict) else ({"TemplateBody": source}, {})
+        self.parameters = templates.complete(templates.parse(text)["Parameters"], parameters)
+        return self
+
+    def is_defined(self):
+        """Whether the definition is what it should be. Its instances may still be behind."""
+        is_now = self.definition
+        return (
+            is_now["TemplateBody"].strip() == self.text.strip()
+            and {p["ParameterKey"]: p["ParameterValue"] for p in is_now["Parameters"]} == self.parameters
+            and {t["Key"]: t["Value"] for t in is_now.get("Tags", [])} == self.tags
+        )
+
+    def not_current(self):
+        return {account for account, instance in self.instances.items() if instance["Status"] != "CURRENT"}
+
+    def not_in_file(self):
+        """Accounts that have a stack, and units that get one, although they should not."""
+        units = self.target_units - self.units
+        # A suspended account is below no unit that we see, and its stack stays.
+        excluded = {a for a, i in self.instances.items() if a in self.excluded or i.get("OrganizationalUnitId") in units}
+        return excluded, units
+
+    def bring(self, canary=None):
+        """The definition to what it should be, and a stack to every account; with `canary` to those accounts only."""
+        scope = self.accounts if canary is None else self.accounts & set(canary)
+        self.wait_for_running_operation()
+        if self.definition is None:
+            print(f"{self.name}: create StackSet ...")
+            self.change(
+                "create_stack_set", PermissionModel="SERVICE_MANAGED", AutoDeployment=AUTO_DEPLOYMENT,
+                # Operations that conflict are queued, as automatic deployments may be under way.
+                ManagedExecution={"Active": True}, **self.content(), files=self.files,
+            )  # fmt: skip
+            if not self.aws.dry_run:
+                self.read()
+            self.create(scope)
+        elif canary is None:
+            # The definition first: if the older release is what fails in the missing accounts, the new one is the cure.
+            self.update(None)
+            self.create(scope)
+        else:
+            self.create(scope)
+            self.update(scope & set(self.instances))
+
+    def content(self):
+        tags = [{"Key": key, "Value": value} for key, value in sorted(self.tags.items())]
+        parameters = templates.as_list(self.parameters)
+        return {**self.source, "Parameters": parameters, "Tags": tags, "Capabilities": ["CAPABILITY_NAMED_IAM"]}
+
+    def update(self, accounts):
+        """The definition, and with it all stacks, or those of `accounts` only: the others stay as they are, OUTDATED.
+        Repeating the call tries again where it failed."""
+        behind = self.not_current() & (self.accounts if accounts is None else accounts)
+        is_auto = (self.definition or {}).get("AutoDeployment", AUTO_DEPLOYMENT) == AUTO_DEPLOYMENT
+        if self.is_defined() and is_auto and not behind:
+            print(f"{self.name}: the StackSet is up to date.")
+            return
+        request = self.content() | {"OperationPreferences": self.preferences}
+        if accounts is not None:
+            request |= {"DeploymentTargets": self.targets(accounts), "Regions": [self.aws.region]}
+        elif not is_auto:
+            # "If you specify AutoDeployment, don't specify DeploymentTargets or Regions."
+            request |= {"AutoDeployment": AUTO_DEPLOYMENT}
+        print(f"{self.name}: update {'all stacks' if accounts is None else f'{len(accounts)} canary accounts'} ...")
+        self.operate("update_stack_set", request, self.files)
+
+    def create(self, accounts):
+        """Stacks where they are missing. The call also makes its units targets of automatic deployment."""
+        missing = accounts - set(self.instances)
+        new_units = self.units - self.target_units
+        if missing or new_units:
+            print(f"{self.name}: create stacks in {len(missing)} accounts ...")
+            chosen = missing or self.accounts
+            targets = self.targets(chosen) if chosen else {"OrganizationalUnitIds": sorted(self.units)}
+            self.operate("create_stack_instances", self.in_region(targets))
+
+    def override(self, overrides):
+        """Sends each account its overrides; one that has none any more follows the parameters for all. Overrides belong
+        to the instance and survive updates, but an account that joins has none: so they are sent at each run.
+        Returns the failures."""
+        groups = collections.defaultdict(set)
+        for account in set(self.instances) & self.accounts & set(overrides):
+            # "To set an overridden parameter back to the value specified in the StackSet, specify a parameter list but
+            # don't include the parameter in the list." The list may not be empty, and NamePrefix is the same in all.
+            given = overrides[account] or {"NamePrefix": self.parameters["NamePrefix"]}
+            groups[tuple(sorted(given.items()))].add(account)
+        failures = []
+        for parameters, accounts in sorted(groups.items()):
+            said = ", ".join(f"{name}={value}" for name, value in parameters)
+            print(f"{self.name}: override {said} in {len(accounts)} accounts ...")
+            request = self.in_region(self.targets(accounts, must_intersect=True))
+            try:
+                self.operate("update_stack_instances", request | {"ParameterOverrides": templates.as_list(dict(parameters))})
+            except OperationFailed as error:
+                failures.append(error)  # The next group is other accounts.
+        return failures
+
+    def remove(self, accounts=(), units=(), retain=False):
+        """Deletes the stacks of some accounts, or of whole units, which ends automatic deployment to them."""
+        if units:
+            targets = {"OrganizationalUnitIds": sorted(units), "AccountFilterType": "NONE"}
+        else:
+            units = {self.instances[account]["OrganizationalUnitId"] for account in accounts}
+            targets = {"OrganizationalUnitIds": sorted(units), "Accounts": sorted(accounts), "AccountFilterType": "INTERSECTION"}
+        print(f"{self.name}: delete stacks of {', '.join(sorted(accounts or units))} ...", flush=True)
+        self.operate("delete_stack_instances", self.in_region(targets) | {"RetainStacks": retain})
+        if targets["AccountFilterType"] == "NONE":
+            self.target_units -= set(units)
+
+    def targets(self, accounts, must_intersect=False):
+        """DeploymentTargets for some of the accounts below the units. An operation takes units that are targets only,
+        so accounts are named beside them: those that are meant, or those that are not, whichever list is shorter."""
+        units, others = sorted(self.units), self.everybody - accounts
+        if not others and not must_intersect:
+            return {"OrganizationalUnitIds": units, "AccountFilterType": "NONE"}
+        if must_intersect or len(accounts) <= len(others):
+            return {"OrganizationalUnitIds": units, "Accounts": sorted(accounts), "AccountFilterType": "INTERSECTION"}
+        return {"OrganizationalUnitIds": units, "Accounts": sorted(others), "AccountFilterType": "DIFFERENCE"}
+
+    def in_region(self, targets):
+        return {"DeploymentTargets": targets, "Regions": [self.aws.region], "OperationPreferences": self.preferences}
+
+    def change(self, operation, files=None, **request):
+        return self.aws.change("cloudformation", operation, files, **self.itself, **request)
+
+    def operate(self, operation, request, files=None):
+        """Starts an operation and waits for it. Afterwards the instances are read again."""
+        answer = self.change(operation, files, **request)
+        if answer.get("OperationId"):
+            try:
+                self.wait(answer["OperationId"])
+            except OperationFailed:
+                self.read_instances()
+                raise
+            self.read_instances()
+
+    def delete(self, retain=False):
+        """All stacks, then the StackSet."""
+        self.wait_for_running_operation()
+        units = {i.get("OrganizationalUnitId") for i in self.instances.values()} - {None} | self.target_units
+        if units:
+            self.remove(units=units, retain=retain)
+        if self.instances and not self.aws.dry_run:
+            raise RolloutError(f"{self.name}: {len(self.instances)} stacks are left: make rollout-status lists them.")
+        print(f"{self.name}: delete StackSet ...", flush=True)
+        self.change("delete_stack_set")
+        self.definition = None
+
+    def wait_for_running_operation(self):
+        """An operation that an earlier run left, or an automatic deployment."""
+        running = self.running_operation()
+        if running and not self.aws.dry_run:
+            print(f"{self.name}: an operation is still running; waiting for it ...")
+            try:
+                self.wait(running)
+            except OperationFailed as error:
+                print(f"{error} Going on: this run tries again.")
+            self.read()
+
+    def running_operation(self):
+        if self.definition is None:
+            return None
+        operations = self.aws.pages("cloudformation", "list_stack_set_operations", "Summaries", **self.itself)
+        running = [o["OperationId"] for o in operations if o["Status"] in ("RUNNING", "QUEUED", "STOPPING")]
+        return running[0] if running else None
+
+    def progress(self, operation):
+        """How far the operation is, and each account that failed with the reason."""
+        results = self.aws.pages(
+            "cloudformation", "list_stack_set_operation_results", "Summaries", **self.itself, OperationId=operation
+        )
+        count = collections.Counter(result["Status"] for result in results)
+        done = count["SUCCEEDED"] + count["FAILED"] + count["CANCELLED"]
+        failed = {r["Account"]: r.get("StatusReason", "") for r in results if r["Status"] == "FAILED"}
+        return f"{done} of {len(results)} accounts, {count['FAILED']} failed", failed
+
+    def wait(self, operation):
+        """Shows how far the operation is until it ends. The operation itself does not depend on this."""
+        said, told = "", set()
+        while True:
+            try:
+                status = self.aws.read(
+                    "cloudformation", "describe_stack_set_operation", **self.itself, OperationId=operation
+                )["StackSetOperation"]
+                progress, failed = self.progress(operation)
+            except Passing as error:
+                print(f"  {error}")  # The operation goes on meanwhile.
+                time.sleep(self.poll_seconds)
+                continue
+            for account in sorted(set(failed) - told):
+                print(f"  {account} failed: {failed[account]}", flush=True)
+            told |= set(failed)
+            if progress != said:
+                print(f"  {progress}", flush=True)
+                said = progress
+            if status["Status"] in ("FAILED", "STOPPED"):
+                reason = status.get("StatusReason", "")
+                raise OperationFailed(f"{self.name}: the operation {status['Status'].lower()} ({progress}). {reason}".strip())
+            if status["Status"] == "SUCCEEDED":
+                return
+            time.sleep(self.poll_seconds)

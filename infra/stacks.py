@@ -1,0 +1,82 @@
+"""One CloudFormation stack: read, created or updated if anything differs, waited for, deleted."""
+
+import templates
+from aws_calls import RolloutError
+from botocore.exceptions import WaiterError
+
+# Nothing can be updated in these: what CloudFormation left has to be deleted first.
+FAILED_CREATION = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
+
+
+def read(aws, name):
+    """The stack; None if there is none. An error if it cannot be changed now."""
+    answer = aws.read("cloudformation", "describe_stacks", StackName=name)
+    # REVIEW_IN_PROGRESS: a change set was created and never executed. There is no stack yet.
+    if answer is None or answer["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS":
+        return None
+    stack = answer["Stacks"][0]
+    status = stack["StackStatus"]
+    if status in FAILED_CREATION:
+        raise RolloutError(
+            f"The stack {name} is in {status}. Read its events for the cause, delete it (aws cloudformation delete-stack "
+            f"--region {aws.region} --stack-name {name}), then run this again."
+        )
+    if status.endswith("_IN_PROGRESS") and status != "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS":
+        raise RolloutError(f"The stack {name} is being changed ({status}). Wait until that is done, then run this again.")
+    return stack
+
+
+def outputs(stack):
+    return {output["OutputKey"]: output["OutputValue"] for output in (stack or {}).get("Outputs", [])}
+
+
+class Deployment:
+    """A stack as it is. All reads are made here, so that `deploy` only changes."""
+
+    def __init__(self, aws, name):
+        self.aws, self.name, self.stack = aws, name, read(aws, name)
+        self.template = self.stack and aws.read("cloudformation", "get_template", StackName=name)["TemplateBody"]
+
+    def deploy(self, text, source, parameters, tags, poll_seconds):
+        """Creates or updates the stack and returns its outputs. `source` is where CloudFormation gets the template
+        `text`: {"TemplateURL": ...}, or a file."""
+        parameters = templates.complete(templates.parse(text)["Parameters"], parameters)
+        if self.stack and (
+            str(self.template).strip() == text.strip()
+            and {p["ParameterKey"]: p["ParameterValue"] for p in self.stack.get("Parameters", [])} == parameters
+            and {t["Key"]: t["Value"] for t in self.stack.get("Tags", [])} == tags
+        ):
+            print(f"{self.name}: the stack is up to date.")
+            return outputs(self.stack)
+        operation = "update_stack" if self.stack else "create_stack"
+        print(f"{self.name}: {operation.replace('_', ' ')} ...", flush=True)
+        is_url = isinstance(source, dict)
+        self.aws.change(
+            "cloudformation", operation, {} if is_url else {"TemplateBody": source}, StackName=self.name,
+            Parameters=templates.as_list(parameters), Capabilities=["CAPABILITY_NAMED_IAM"],
+            Tags=[{"Key": key, "Value": value} for key, value in sorted(tags.items())], **(source if is_url else {}),
+        )  # fmt: skip
+        if not self.aws.dry_run:
+            wait(self.aws, self.name, f"stack_{operation.split('_')[0]}_complete", poll_seconds)
+            self.stack = read(self.aws, self.name)
+        return outputs(self.stack)
+
+    def delete(self, poll_seconds):
+        print(f"{self.name}: delete stack ...", flush=True)
+        self.aws.change("cloudformation", "delete_stack", StackName=self.name)
+        if not self.aws.dry_run:
+            wait(self.aws, self.name, "stack_delete_complete", poll_seconds)
+            self.stack = None
+
+
+def wait(aws, name, condition, poll_seconds):
+    try:
+        # Stacks of force-mfa take minutes; after a day the credentials have expired anyway.
+        config = {"Delay": poll_seconds, "MaxAttempts": 86400 // max(int(poll_seconds), 1)}
+        aws.client("cloudformation").get_waiter(condition).wait(StackName=name, WaiterConfig=config)
+    except WaiterError as error:
+        events = aws.read("cloudformation", "describe_stack_events", StackName=name)["StackEvents"]
+        failed = [e for e in events if e["ResourceStatus"].endswith("_FAILED") and "ancelled" not in e.get("ResourceStatusReason", "")]
+        reason = "".join(f" {e['LogicalResourceId']}: {e.get('ResourceStatusReason', '')}" for e in failed[-1:])
+        raise RolloutError(f"The stack {name} could not be deployed.{reason or f' {error}'} Fix it, then run this again.") from error
+

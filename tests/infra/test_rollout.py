@@ -1,0 +1,662 @@
+"""`make deploy-org` and its companions against an organization in memory: what is sent, and what comes of it."""
+
+import json
+
+import pytest
+
+from aws_stand_in import BUCKET, LATER, MANAGEMENT, ROOT, SANDBOX, SECURITY, TOPIC, WORK, AwsError
+
+THREE, FOUR, FIVE = "333333333333", "444444444444", "555555555555"
+
+
+def installed(organization, name="force-mfa"):
+    return organization.stack_sets[name]
+
+
+def changes(organization):
+    """The changing calls, without the uploads."""
+    return [operation for operation, _ in organization.calls if operation != "PutObject"]
+
+
+# ------------------------------------------------------------------------------------------------ deploying
+
+
+def test_a_first_run_deploys_to_every_account(organization, operator):
+    said = operator.deploy()
+
+    assert changes(organization) == ["CreateStack", "CreateStackSet", "CreateStackInstances"]
+    stack_set = installed(organization)
+    assert set(stack_set.instances) == {SECURITY, THREE, FOUR, FIVE}
+    assert {i.status for i in stack_set.instances.values()} == {"CURRENT"}
+    assert "4 of 4 accounts are current" in said
+    parameters = stack_set.effective(THREE)
+    assert parameters["ExemptPaths"] == "/service/"
+    assert parameters["CodeBucket"] == BUCKET
+    assert parameters["AlarmTopicArn"] == TOPIC
+    assert parameters["Architecture"] == "arm64"
+    assert (BUCKET, parameters["CodeKey"]) in organization.objects
+
+
+def test_the_stack_set_follows_new_accounts_and_keeps_stacks_of_moved_ones(organization, operator):
+    operator.deploy()
+
+    [created] = organization.sent("CreateStackSet")
+    assert created["AutoDeployment"] == {"Enabled": True, "RetainStacksOnAccountRemoval": True}
+    assert created["ManagedExecution"] == {"Active": True}
+    assert installed(organization).units == {WORK, SANDBOX}
+
+
+def test_a_second_run_changes_nothing(organization, operator):
+    operator.deploy()
+    operator.deploy()
+
+    assert organization.calls == []
+
+
+def test_a_new_release_goes_to_all_accounts(organization, operator):
+    operator.deploy()
+    operator.binary("release 2")
+    operator.deploy()
+
+    [update] = organization.sent("UpdateStackSet")
+    assert "DeploymentTargets" not in update
+    assert {i.status for i in installed(organization).instances.values()} == {"CURRENT"}
+
+
+def test_a_parameter_taken_out_goes_back_to_its_default(organization, operator):
+    operator.change(parameters={"ExistingUsers": "enforce"})
+    operator.deploy()
+    operator.change(parameters={})
+    operator.deploy()
+
+    assert installed(organization).effective(FIVE)["ExistingUsers"] == "report"
+
+
+def test_the_organizations_stack_has_the_address_and_the_organization(organization, operator):
+    operator.change(alarm_email="security@example.com", tags={"owner": "security"})
+    operator.deploy()
+
+    [stack] = organization.sent("CreateStack")
+    assert {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]} == {
+        "AlarmEmail": "security@example.com",
+        "NamePrefix": "force-mfa",
+        "OrganizationId": "o-exampleorgid",
+    }
+    assert stack["Tags"] == [{"Key": "owner", "Value": "security"}]
+    assert installed(organization).tags == {"owner": "security"}
+
+
+def test_an_excluded_account_gets_no_stack(organization, operator):
+    operator.change(excluded_accounts=[FOUR])
+    operator.deploy()
+
+    assert set(installed(organization).instances) == {SECURITY, THREE, FIVE}
+
+
+def test_a_suspended_account_is_no_failure(organization, operator):
+    organization.states[FOUR] = "SUSPENDED"
+
+    assert "3 of 3 accounts are current" in operator.deploy()
+
+
+def test_a_unit_without_accounts_becomes_a_target(organization, operator):
+    operator.deploy()
+    operator.change(organizational_units=[WORK, SANDBOX, LATER])
+    operator.deploy()
+
+    assert LATER in installed(organization).units
+
+
+def test_another_alarm_topic_of_the_file_is_kept(organization, operator):
+    topic = "arn:aws:sns:us-east-1:123456789012:security"
+    operator.change(parameters={"AlarmTopicArn": topic})
+    operator.deploy()
+
+    assert installed(organization).effective(THREE)["AlarmTopicArn"] == topic
+
+
+# ---------------------------------------------------------------------------------------------------- canary
+
+
+def test_a_canary_alone_gets_the_release(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    operator.binary("release 2")
+    said = operator.deploy("--canary")
+
+    [update] = organization.sent("UpdateStackSet")
+    assert update["DeploymentTargets"] == {
+        "OrganizationalUnitIds": [SANDBOX, WORK],
+        "Accounts": [THREE],
+        "AccountFilterType": "INTERSECTION",
+    }
+    statuses = {account: i.status for account, i in installed(organization).instances.items()}
+    assert statuses == {SECURITY: "OUTDATED", THREE: "CURRENT", FOUR: "OUTDATED", FIVE: "OUTDATED"}
+    assert "3 accounts wait for the release" in said
+
+
+def test_the_run_after_a_canary_gives_the_release_to_all(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    operator.binary("release 2")
+    operator.deploy("--canary")
+    operator.deploy()
+
+    stack_set = installed(organization)
+    assert {i.status for i in stack_set.instances.values()} == {"CURRENT"}
+    assert len({stack_set.effective(account)["CodeKey"] for account in stack_set.instances}) == 1
+
+
+def test_a_first_run_with_canary_deploys_to_the_canary_only(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy("--canary")
+    assert set(installed(organization).instances) == {THREE}
+
+    operator.deploy()
+    [created] = organization.sent("CreateStackInstances")
+    # The shorter list: the one account that is there.
+    assert created["DeploymentTargets"]["AccountFilterType"] == "DIFFERENCE"
+    assert created["DeploymentTargets"]["Accounts"] == [THREE]
+    assert len(installed(organization).instances) == 4
+
+
+def test_going_back_reaches_the_canary_too(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    first = keys_of(operator.deploy())
+    operator.binary("release 2")
+    operator.deploy("--canary")
+    operator.change(release=first)
+    said = operator.deploy()
+
+    stack_set = installed(organization)
+    assert {stack_set.effective(account)["CodeKey"] for account in stack_set.instances} == {first["code_key"]}
+    assert "cargo" not in said
+    # And the canary alone can go back, too.
+    operator.binary("release 3")
+    operator.change(release={})
+    operator.deploy("--canary")
+    operator.change(release=first)
+    operator.deploy("--canary")
+    assert stack_set.effective(THREE)["CodeKey"] == first["code_key"]
+
+
+def keys_of(said):
+    return json.loads(next(line for line in said.splitlines() if line.startswith("release: ")).removeprefix("release: "))
+
+
+def test_status_after_a_canary_says_that_the_others_wait(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    operator.binary("release 2")
+    operator.deploy("--canary")
+
+    assert "3 accounts wait for the release" in operator.run("rollout-status")
+    assert organization.calls == []
+
+
+def test_canary_without_canary_accounts_is_wrong_usage(organization, operator):
+    assert "canary_accounts" in operator.deploy("--canary", expect=2)
+    assert organization.calls == []
+
+
+# ------------------------------------------------------------------------------------------------- overrides
+
+
+def test_one_unit_enforces_while_the_others_report(organization, operator):
+    operator.change(organizational_units=[ROOT])
+    operator.change(overrides=[{"organizational_units": [SANDBOX], "parameters": {"ExistingUsers": "enforce"}}])
+    operator.deploy()
+
+    stack_set = installed(organization)
+    assert stack_set.effective(FIVE)["ExistingUsers"] == "enforce"
+    assert stack_set.effective(THREE)["ExistingUsers"] == "report"
+    # The unit is no target of its own, so CloudFormation would refuse it.
+    [sent] = organization.sent("UpdateStackInstances")
+    assert sent["DeploymentTargets"] == {
+        "OrganizationalUnitIds": [ROOT],
+        "Accounts": [FIVE],
+        "AccountFilterType": "INTERSECTION",
+    }
+
+
+def test_the_later_override_wins(organization, operator):
+    operator.change(
+        overrides=[
+            {"organizational_units": [WORK], "parameters": {"ExistingUsers": "enforce", "Mode": "enforce"}},
+            {"accounts": [THREE], "parameters": {"Mode": "report"}},
+        ]
+    )
+    operator.deploy()
+
+    stack_set = installed(organization)
+    assert (stack_set.effective(THREE)["Mode"], stack_set.effective(THREE)["ExistingUsers"]) == ("report", "enforce")
+    assert stack_set.effective(FOUR)["Mode"] == "enforce"
+
+
+def test_an_override_that_is_removed_follows_the_parameters_for_all(organization, operator):
+    operator.change(overrides=[{"accounts": [THREE, FOUR], "parameters": {"ExistingUsers": "enforce"}}])
+    operator.deploy()
+    operator.change(overrides=[{"accounts": [FOUR], "parameters": {"ExistingUsers": "enforce"}}])
+    operator.deploy()
+    operator.change(parameters={"Mode": "report"})
+    operator.deploy()
+
+    stack_set = installed(organization)
+    assert stack_set.effective(THREE)["ExistingUsers"] == "report"
+    assert stack_set.effective(THREE)["Mode"] == "report"
+    assert "ExistingUsers" not in stack_set.instances[THREE].overrides
+    assert stack_set.effective(FOUR)["ExistingUsers"] == "enforce"
+
+
+def test_a_parameter_taken_out_of_an_override_is_reset(organization, operator):
+    operator.change(overrides=[{"accounts": [THREE], "parameters": {"ExistingUsers": "enforce", "Mode": "report"}}])
+    operator.deploy()
+    operator.change(overrides=[{"accounts": [THREE], "parameters": {"Mode": "report"}}])
+    operator.deploy()
+
+    assert installed(organization).instances[THREE].overrides == {"Mode": "report"}
+
+
+def test_overrides_survive_a_new_release(organization, operator):
+    operator.change(overrides=[{"accounts": [THREE], "parameters": {"Mode": "report"}}])
+    operator.deploy()
+    operator.binary("release 2")
+    operator.deploy()
+
+    assert installed(organization).effective(THREE)["Mode"] == "report"
+
+
+def test_an_account_that_joins_later_gets_the_overrides_at_the_next_run(organization, operator):
+    operator.change(overrides=[{"organizational_units": [SANDBOX], "parameters": {"ExistingUsers": "enforce"}}])
+    operator.deploy()
+    organization.join("666666666666", SANDBOX)
+    assert installed(organization).effective("666666666666")["ExistingUsers"] == "report"
+    operator.deploy()
+
+    assert installed(organization).effective("666666666666")["ExistingUsers"] == "enforce"
+
+
+def test_an_account_that_joins_during_the_run_is_named(organization, operator):
+    operator.change(overrides=[{"organizational_units": [SANDBOX], "parameters": {"ExistingUsers": "enforce"}}])
+    organization.hooks["UpdateStackInstances"] = lambda: organization.join("666666666666", SANDBOX)
+    said = operator.deploy(expect=1)
+
+    assert "666666666666 joined meanwhile" in said
+    operator.deploy()
+    assert installed(organization).effective("666666666666")["ExistingUsers"] == "enforce"
+
+
+def test_an_interrupted_run_forgets_no_override(organization, operator):
+    operator.change(overrides=[{"accounts": [THREE], "parameters": {"Mode": "report"}}])
+    # The overrides arrive, and the credentials expire before the run sees it.
+    organization.faults["DescribeStackSetOperation"] = [None, None, AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
+    organization.faults.clear()
+    operator.change(overrides=[])
+    operator.deploy()
+
+    assert "Mode" not in installed(organization).instances[THREE].overrides
+
+
+def test_a_failed_override_does_not_keep_the_others_back(organization, operator):
+    operator.deploy()
+    organization.failing[THREE] = "AccessDenied by an SCP"
+    operator.change(
+        overrides=[
+            {"accounts": [THREE], "parameters": {"Mode": "report"}},
+            {"accounts": [FIVE], "parameters": {"ExistingUsers": "enforce"}},
+        ]
+    )
+    operator.deploy(expect=1)
+
+    assert installed(organization).effective(FIVE)["ExistingUsers"] == "enforce"
+
+
+# ---------------------------------------------------------------------------------------- failures and waiting
+
+
+def test_a_failed_account_ends_in_the_table_with_reason_and_remedy(organization, operator):
+    operator.change(failure_tolerance_percentage=50)
+    organization.failing[FOUR] = "force-mfa already exists"
+    said = operator.deploy(expect=1)
+
+    assert f"{FOUR} failed: force-mfa already exists" in said
+    assert "3 of 4 accounts are current" in said
+    assert "docs/rollout.md#install-again" in said
+
+
+def test_a_failure_over_the_tolerance_stops_and_can_be_resumed(organization, operator):
+    organization.failing[THREE] = "not authorized"
+    said = operator.deploy(expect=1)
+    assert "the operation failed" in said
+    assert "CANCELLED" in said
+
+    organization.failing.clear()
+    operator.deploy()
+    assert {i.status for i in installed(organization).instances.values()} == {"CURRENT"}
+
+
+def test_one_failed_account_takes_nothing_from_the_others(organization, operator):
+    operator.deploy()
+    operator.binary("release 2")
+    organization.failing[FIVE] = "not authorized"
+    operator.change(failure_tolerance_percentage=50)
+    operator.deploy(expect=1)
+
+    assert not organization.sent("DeleteStackInstances")
+    newest = installed(organization).parameters["CodeKey"]
+    current = [a for a in installed(organization).instances if installed(organization).effective(a)["CodeKey"] == newest]
+    assert set(current) == {SECURITY, THREE, FOUR}
+
+
+def test_waiting_shows_how_many_accounts_are_done(operator):
+    said = operator.deploy()
+
+    assert "2 of 4 accounts, 0 failed" in said
+    assert "4 of 4 accounts, 0 failed" in said
+
+
+def test_a_throttle_while_waiting_is_waited_out(organization, operator):
+    organization.faults["DescribeStackSetOperation"] = [AwsError("Throttling", "Rate exceeded"), None]
+
+    assert "4 of 4 accounts are current" in operator.deploy()
+
+
+def test_credentials_that_expire_while_waiting_leave_the_operation_running(organization, operator):
+    organization.steps = 3
+    organization.faults["DescribeStackSetOperation"] = [None, AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
+    organization.faults.clear()
+    organization.calls.clear()
+    assert "an operation is running" in operator.run("rollout-status", expect=1)
+
+    said = operator.deploy()
+    assert "waiting for it" in said
+    assert not organization.sent("CreateStackInstances")
+
+
+def test_an_account_that_joined_and_failed_is_named_by_status(organization, operator):
+    operator.deploy()
+    organization.failing["666666666666"] = "explicit deny in a service control policy"
+    organization.join("666666666666", SANDBOX)
+    said = operator.run("rollout-status", expect=1)
+
+    assert "666666666666" in said
+    assert "An SCP denies it" in said
+    assert organization.calls == []
+
+
+# ------------------------------------------------------------------------------------------- reads that fail
+
+FAULTS = [
+    (AwsError("ExpiredToken", "The security token has expired", 403), 3),
+    (AwsError("AccessDenied", "not authorized to perform this", 403), 3),
+    (AwsError("Throttling", "Rate exceeded"), 1),
+    (AwsError("InternalFailure", "try again", 500), 1),
+]
+READS = [
+    "GetCallerIdentity", "DescribeOrganization", "DescribeOrganizationsAccess", "DescribeStacks", "DescribeStackSet",
+    "ListAccountsForParent", "ListChildren", "ListRoots",
+]  # fmt: skip
+LATER_READS = ["GetTemplate", "ListStackInstances", "ListStackSetAutoDeploymentTargets", "ListObjectsV2", "GetObject"]
+
+
+@pytest.mark.parametrize("operation", READS)
+def test_a_read_that_fails_at_first_is_no_absence(organization, operator, operation):
+    for error, code in FAULTS:
+        organization.faults = {operation: [error]}
+        operator.deploy(expect=code)
+        assert organization.calls == []
+
+
+@pytest.mark.parametrize("operation", LATER_READS)
+def test_a_read_that_fails_later_is_no_absence(organization, operator, operation):
+    operator.deploy()
+    operator.binary("release 2")
+    for error, code in FAULTS:
+        organization.faults = {operation: [error]}
+        operator.deploy(expect=code)
+        assert organization.calls == []
+
+
+def test_no_credentials_is_not_allowed(organization, operator):
+    operator.account = "SECURITY"
+    environment = operator.environment
+    operator.environment = lambda: {k: v for k, v in environment().items() if "KEY" not in k}
+
+    assert "Sign in" in operator.deploy(expect=3)
+
+
+# ------------------------------------------------------------------------------------------- the right account
+
+
+def test_trusted_access_that_is_off_is_explained(organization, operator):
+    organization.access = "DISABLED"
+    said = operator.deploy(expect=2)
+
+    assert said.index("activate-organizations-access") < said.index("register-delegated-administrator")
+    assert organization.calls == []
+
+
+def test_the_wrong_account_is_refused(organization, operator):
+    operator.account = "MANAGEMENT"
+    assert '"call_as" is DELEGATED_ADMIN' in operator.deploy(expect=2)
+    operator.change(call_as="SELF")
+    operator.account = "SECURITY"
+    assert '"call_as" is SELF' in operator.deploy(expect=2)
+    assert organization.calls == []
+
+
+def test_from_the_management_account_its_own_stack_is_deployed_too(organization, operator):
+    operator.account = "MANAGEMENT"
+    operator.change(call_as="SELF", management_account=True, overrides=[{"accounts": [MANAGEMENT], "parameters": {"Mode": "report"}}])
+    said = operator.deploy()
+
+    stack = organization.stacks[MANAGEMENT, "force-mfa"]
+    parameters = {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}
+    assert parameters["CodeKey"] == installed(organization).parameters["CodeKey"]
+    assert parameters["Mode"] == "report"
+    assert "What remains" not in said
+    operator.deploy()
+    assert organization.calls == []
+
+
+def test_from_another_account_the_command_that_remains_is_named(organization, operator):
+    operator.change(management_account=True, auditor=AUDITOR)
+    said = operator.deploy()
+    command = next(line for line in said.splitlines() if "make deploy-management" in line).split()
+    named = dict(word.split("=", 1) for word in command[2:])
+
+    operator.account = "MANAGEMENT"
+    keys = [option for name in ("ARTIFACT_BUCKET", "ALARM_TOPIC_ARN", "TEMPLATE_KEY", "CODE_KEY")
+            for option in (f"--{name.lower().replace('_', '-')}", named[name])]  # fmt: skip
+    operator.run("deploy-management", *keys)
+    assert (MANAGEMENT, "force-mfa") in organization.stacks
+    assert (MANAGEMENT, "force-mfa-auditor") in organization.stacks
+    operator.run("deploy-management", *keys)
+    assert organization.calls == []
+
+
+# --------------------------------------------------------------------------------------------------- auditor
+
+AUDITOR = {"trusted_role": f"arn:aws:iam::{SECURITY}:role/security-audit", "external_id": "force-mfa-audit"}
+
+
+def test_the_auditor_goes_to_every_account_of_the_organization(organization, operator):
+    operator.change(organizational_units=[SANDBOX], auditor=AUDITOR)
+    operator.deploy()
+
+    assert set(installed(organization).instances) == {FIVE}
+    auditor = installed(organization, "force-mfa-auditor")
+    assert set(auditor.instances) == {SECURITY, THREE, FOUR, FIVE}
+    assert auditor.units == {ROOT}
+    assert auditor.parameters["TrustedRoleArn"] == AUDITOR["trusted_role"]
+
+
+# ------------------------------------------------------------------------------------------------------- SCP
+
+
+def test_the_scp_is_deployed_in_the_management_account(organization, operator):
+    operator.account = "MANAGEMENT"
+    operator.change(call_as="SELF", scp={"enabled": True, "exempt_role": "security-operator"})
+    operator.deploy()
+
+    stack = organization.stacks[MANAGEMENT, "force-mfa-scp"]
+    assert {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]} == {
+        "TargetIds": f"{WORK},{SANDBOX}",
+        "ScpExemptRole": "security-operator",
+        "NamePrefix": "force-mfa",
+        "DeploymentRole": "stacksets-exec-*",
+    }
+    operator.change(scp={"enabled": False})
+    assert "force-mfa-scp" in operator.deploy(expect=1)
+    operator.deploy("--remove")
+    assert (MANAGEMENT, "force-mfa-scp") not in organization.stacks
+
+
+def test_the_scp_is_no_part_of_a_canary(organization, operator):
+    operator.account = "MANAGEMENT"
+    operator.change(call_as="SELF", canary_accounts=[THREE], scp={"enabled": True}, auditor=AUDITOR, management_account=True)
+    operator.deploy("--canary")
+
+    assert changes(organization) == ["CreateStack", "CreateStackSet", "CreateStackInstances"]
+
+
+# --------------------------------------------------------------------------------------------------- removing
+
+
+def test_what_the_file_no_longer_has_is_deleted_only_when_told(organization, operator):
+    operator.change(auditor=AUDITOR)
+    operator.deploy()
+    operator.change(organizational_units=[WORK], excluded_accounts=[FOUR], auditor={})
+    operator.write({k: v for k, v in operator.document.items() if k != "auditor"})
+    said = operator.deploy(expect=1)
+    assert "REMOVE=1" in said
+    assert not organization.sent("DeleteStackInstances")
+
+    operator.deploy("--remove")
+    assert set(installed(organization).instances) == {SECURITY, THREE}
+    assert installed(organization).units == {WORK}
+    assert "force-mfa-auditor" not in organization.stack_sets
+
+
+def test_removing_the_organization_needs_its_id(organization, operator):
+    operator.deploy()
+    assert "CONFIRM=o-exampleorgid" in operator.run("remove-org", expect=2)
+    assert organization.calls == []
+
+
+def test_removing_the_organization_deletes_both_stack_sets(organization, operator):
+    operator.change(auditor=AUDITOR)
+    operator.deploy()
+    said = operator.run("remove-org", "--confirm", "o-exampleorgid")
+
+    assert organization.stack_sets == {}
+    assert [sent["RetainStacks"] for sent in organization.sent("DeleteStackInstances")] == [False, False]
+    assert "users stay covered" in said
+    assert BUCKET in said
+
+
+def test_stacks_can_be_kept_when_the_stack_set_goes(organization, operator):
+    operator.deploy()
+    operator.run("remove-org", "--confirm", "o-exampleorgid", "--retain")
+
+    assert [sent["RetainStacks"] for sent in organization.sent("DeleteStackInstances")] == [True]
+
+
+def test_a_stack_that_cannot_be_deleted_keeps_the_stack_set(organization, operator):
+    operator.change(failure_tolerance_percentage=50)
+    operator.deploy()
+    organization.failing[FIVE] = "denied"
+    operator.run("remove-org", "--confirm", "o-exampleorgid", expect=1)
+    assert set(installed(organization).instances) == {FIVE}
+    assert "INOPERABLE" in operator.run("rollout-status", expect=1)
+
+    organization.failing.clear()
+    operator.run("remove-org", "--confirm", "o-exampleorgid")
+    assert organization.stack_sets == {}
+
+
+# ---------------------------------------------------------------------------------------------------- dry run
+
+
+def test_a_dry_run_changes_nothing_and_prints_commands(organization, operator):
+    said = operator.deploy(dry_run=True)
+
+    assert organization.calls == []
+    commands = [line for line in said.splitlines() if line.startswith("aws ")]
+    assert [" ".join(command.split()[1:3]) for command in commands] == [
+        "cloudformation create-stack", "s3api put-object", "s3api put-object", "s3api put-object",
+        "cloudformation create-stack-set", "cloudformation create-stack-instances",
+    ]  # fmt: skip
+    for command in commands:
+        assert "--region us-east-1" in command
+        assert json.loads(command.split("--cli-input-json ")[1].strip("'"))
+
+
+def test_a_dry_run_after_that_prints_what_a_run_sends(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    operator.binary("release 2")
+    printed = [
+        json.loads(line.split("--cli-input-json ")[1].strip("'"))
+        for line in operator.deploy("--canary", dry_run=True).splitlines()
+        if line.startswith("aws cloudformation update-stack-set")
+    ]
+    operator.deploy("--canary")
+
+    assert printed == organization.sent("UpdateStackSet")
+
+
+# ---------------------------------------------------------------------------------------------------- release
+
+
+def test_an_object_whose_content_is_not_its_key_is_refused(organization, operator):
+    first = keys_of(operator.deploy())
+    organization.objects[BUCKET, first["code_key"]] = b"an attacker's"
+    operator.binary("release 2")
+    operator.change(release=first)
+
+    assert "Somebody replaced it" in operator.deploy(expect=1)
+    assert organization.calls == []
+
+
+def test_a_release_that_is_not_there_is_refused(organization, operator):
+    operator.deploy()
+    digest = "0" * 64
+    operator.change(release={"template_key": f"force-mfa/template/{digest}.yaml", "code_key": f"force-mfa/arm64/{digest}.zip"})
+
+    assert "There is no force-mfa/template" in operator.deploy(expect=2)
+    assert organization.calls == []
+
+
+def test_the_architecture_is_that_of_the_zip(organization, operator):
+    operator.change(release={"architecture": "x86_64"})
+    operator.deploy()
+    parameters = installed(organization).parameters
+    assert parameters["Architecture"] == "x86_64"
+    assert parameters["CodeKey"].startswith("force-mfa/x86_64/")
+
+    operator.change(parameters={"Architecture": "arm64"})
+    assert "Architecture" in operator.deploy(expect=2)
+
+
+def test_uploads_never_overwrite(organization, operator):
+    operator.deploy()
+
+    uploads = organization.sent("PutObject")
+    assert {upload["IfNoneMatch"] for upload in uploads} == {"*"}
+    assert all(upload["Checksum"] for upload in uploads if upload["Key"].startswith("force-mfa/"))
+
+
+def test_another_roll_out_at_the_same_time_ends_this_one(organization, operator):
+    operator.deploy()
+    operator.binary("release 2")
+    number = max(int(key[8:14]) for _, key in organization.objects if key.startswith("rollout/")) + 1
+
+    def other():
+        organization.objects[BUCKET, f"rollout/{number:06}.json"] = b"{}"
+
+    organization.hooks["PutObject"] = other
+    operator.deploy(expect=1)
+    assert not organization.sent("UpdateStackSet")
