@@ -25,7 +25,7 @@ use chrono::{DateTime, Utc};
 
 pub use self::error::{IamError, IamErrorKind};
 use self::error::{PassingConflict, unusable};
-pub use self::lists::ListedUser;
+pub use self::lists::{ListedUser, PolicyVersion};
 use self::paced::{Paced, Patience};
 use crate::https::Https;
 use crate::identifiers::{GroupName, PolicyArn, UserName};

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::command::{
     Account, DOCUMENT, GROUP, POLICY, StackAnswer, answering, command, denying, error, in_front_of, on_a_terminal,
-    on_a_terminal_with, post, told,
+    on_a_terminal_with, percent_encoded, post, told,
 };
 
 /// A file of test events, by its place below `events`.
@@ -168,6 +168,39 @@ fn status_uses_the_report_that_is_there() {
 }
 
 #[test]
+fn the_policys_text_is_judged() {
+    const ALLOW: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+    const DENY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}"#;
+    let account = Account::new().with_policy();
+    // AWS sends the text percent-encoded, which moto does not.
+    let with_text = |answer: String| {
+        in_front_of(&account, move |_, body| body.contains("Action=GetPolicyVersion&").then(|| answer.clone()))
+    };
+    let with_document = |document: &str| {
+        let document = format!("<Document>{}</Document><VersionId>v2</VersionId>", percent_encoded(document));
+        let version = format!("<PolicyVersion>{document}</PolicyVersion>");
+        let result = format!("<GetPolicyVersionResult>{version}</GetPolicyVersionResult>");
+        with_text(format!("HTTP/1.1 200 OK\r\n\r\n<GetPolicyVersionResponse>{result}</GetPolicyVersionResponse>"))
+    };
+    let denied = error("AccessDenied", "not authorized").replace("400", "403");
+    for (url, verdict, code, warning) in [
+        (with_document(DOCUMENT), "enforcing", 0, ""),
+        (with_document(ALLOW), "not_enforcing", 1, "The policy does not force MFA: its version v1 does not deny s3:"),
+        (with_document(DENY), "blocks_enrolment", 1, "The policy locks users out: its version v1 denies iam:"),
+        (with_document("{}"), "unknown", 0, "version v1 cannot be judged"),
+        (with_text(denied), "unknown", 0, "Allow iam:GetPolicyVersion to the identity"),
+    ] {
+        let json = told(&mut command(&url, &["status", "--no-stack", "--format", "json"]));
+        json.ends(code, warning);
+        assert_eq!(json.json()["policy"], verdict);
+        let table = told(&mut command(&url, &["status", "--no-stack"])).out;
+        assert!(table.contains(&format!("Policy: {}\n", verdict.replace('_', " "))), "{table}");
+        // A sweep warns, and covers users all the same.
+        told(&mut command(&url, &["sweep", "--no-stack", "--dry-run"])).ends(0, warning);
+    }
+}
+
+#[test]
 fn a_name_that_no_call_takes_is_unknown() {
     let account = Account::new().with_policy();
     let listed = in_front_of(&account, |_, body| {
@@ -213,7 +246,7 @@ fn uncovered_users_with_a_key_in_use_are_marked() {
     assert!(row("bob.used").ends_with("1, used 0 s ago *") || row("bob.used").ends_with(" s ago *"), "{table}");
     assert!(row("bob.unused").ends_with("1, never used"), "{table}");
     assert!(row("carol.covered").ends_with(" s ago"), "{table}");
-    assert!(table.contains("with keys      1   * access key used within 90 days"), "{table}");
+    assert!(table.contains("with keys      1   * key used within 90 days"), "{table}");
 
     // A sweep says so before it asks, and in its dry run: once for those whom it would cover.
     let note = |stack: &str, existing: &str| {

@@ -2,8 +2,9 @@
 
 use aws_sdk_iam::types::{PolicyUsageType, ReportStateType};
 use chrono::{DateTime, Utc};
+use percent_encoding::percent_decode_str;
 
-use super::error::broken_off;
+use super::error::{broken_off, unusable};
 use super::paced::Patience;
 use super::{Iam, IamError, dated, found, utc};
 use crate::identifiers::{GroupName, PolicyArn, UserName, legible};
@@ -17,6 +18,15 @@ pub struct ListedUser {
     pub path: String,
     /// When the user was made.
     pub created: DateTime<Utc>,
+}
+
+/// A version of a managed policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyVersion {
+    /// Its id, such as `v3`.
+    pub id: String,
+    /// The policy's text, which is JSON.
+    pub document: String,
 }
 
 /// The calls for a whole account. A list is whole or an error, never shorter than it is; only an entry whose name no
@@ -63,6 +73,29 @@ impl Iam {
         let call = self.client.get_policy().policy_arn(policy.as_str());
         let answer = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)?;
         answer.map(|answer| dated(CALL, answer.policy.and_then(|policy| policy.create_date))).transpose()
+    }
+
+    /// The default version of the policy: the one that is in force. `None` if the policy does not exist.
+    ///
+    /// # Errors
+    /// Any but `NoSuchEntity`.
+    pub async fn default_policy_version(&self, policy: &PolicyArn) -> Result<Option<PolicyVersion>, IamError> {
+        const GET_POLICY: &str = "GetPolicy";
+        const CALL: &str = "GetPolicyVersion";
+        let call = self.client.get_policy().policy_arn(policy.as_str());
+        let answer = found(self.send(GET_POLICY, Patience::WholeAccount, || call.clone().send()).await)?;
+        let Some(answer) = answer else { return Ok(None) };
+        let id = answer.policy.and_then(|policy| policy.default_version_id);
+        let id = id.ok_or_else(|| unusable(GET_POLICY, "answer", "it has no default version"))?;
+        let call = self.client.get_policy_version().policy_arn(policy.as_str()).version_id(&id);
+        let Some(answer) = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)? else {
+            return Ok(None);
+        };
+        let document = answer.policy_version.and_then(|version| version.document);
+        let document = document.ok_or_else(|| unusable(CALL, "answer", "it has no document"))?;
+        // https://docs.aws.amazon.com/IAM/latest/APIReference/API_PolicyVersion.html: encoded as RFC 3986 has it.
+        let document = percent_decode_str(&document).decode_utf8_lossy().into_owned();
+        Ok(Some(PolicyVersion { id, document }))
     }
 
     /// The users and the groups that the policy is attached to.
@@ -119,7 +152,7 @@ impl Iam {
     /// If any page cannot be had.
     pub async fn users(&self) -> Result<(Vec<ListedUser>, Vec<String>), IamError> {
         const CALL: &str = "ListUsers";
-        let (mut users, mut unusable) = (Vec::new(), Vec::new());
+        let (mut users, mut unusable_names) = (Vec::new(), Vec::new());
         let mut pages = Pages::of(CALL);
         while pages.more {
             let call = self.client.list_users().max_items(PAGE).set_marker(pages.marker.take());
@@ -128,12 +161,12 @@ impl Iam {
                 let name = listed(CALL, Some(user.user_name))?;
                 match UserName::new(&name) {
                     Some(name) => users.push(ListedUser { name, path: user.path, created: utc(user.create_date) }),
-                    None => unusable.push(legible(&name, NAME_TOLD)),
+                    None => unusable_names.push(legible(&name, NAME_TOLD)),
                 }
             }
             pages.turn(page.is_truncated, page.marker)?;
         }
-        Ok((users, unusable))
+        Ok((users, unusable_names))
     }
 }
 

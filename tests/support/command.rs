@@ -15,7 +15,10 @@ use serde_json::Value;
 
 pub const POLICY: &str = "arn:aws:iam::123456789012:policy/force-mfa";
 pub const GROUP: &str = "force-mfa-overflow";
-pub const DOCUMENT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}"#;
+/// A policy that forces MFA.
+pub const DOCUMENT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny",
+    "NotAction":["iam:CreateVirtualMFADevice","iam:EnableMFADevice"],"Resource":"*",
+    "Condition":{"BoolIfExists":{"aws:MultiFactorAuthPresent":"false"}}}]}"#;
 
 /// An emulated account, which ends with the test.
 pub struct Account {

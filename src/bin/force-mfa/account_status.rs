@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::error::CliError;
+use crate::policy_state::PolicyState;
 use crate::session::{Session, TIME_LIMIT};
 use crate::terminal::Interrupt;
 use candidate::Candidate;
@@ -39,6 +40,12 @@ pub struct Status {
     /// Why a user is unknown, and what to do about it; of the last one.
     #[serde(skip)]
     pub failure: Option<CliError>,
+    /// What is wrong with the text of the policy, and what to do about it.
+    #[serde(skip)]
+    pub policy_warning: Option<String>,
+    /// Whether the policy does not force MFA, or locks users out.
+    #[serde(skip)]
+    pub policy_is_broken: bool,
 }
 
 /// Counts of the console users of an account.
@@ -150,8 +157,15 @@ pub async fn read(
     let until = Instant::now() + TIME_LIMIT;
     let iam = iam.paced(until, || false);
     let account = Account::read(&iam, &settings.policy, Utc::now(), until).await?;
+    let policy = PolicyState::read(&iam, &settings.policy).await;
     let status = describe(&iam, settings, &account, interrupt, progress).await;
-    Ok(Status { release: session.release().map(str::to_owned), ..status })
+    Ok(Status {
+        release: session.release().map(str::to_owned),
+        policy: Some(policy.as_str()),
+        policy_warning: policy.warning(&settings.policy),
+        policy_is_broken: policy.is_broken(),
+        ..status
+    })
 }
 
 /// Reads an account in which force-mfa is not installed and has left no policy. `settings` are the defaults.
@@ -220,12 +234,21 @@ async fn describe(
         account: settings.policy.account().to_owned(),
         release: None,
         policy_arn: Some(settings.policy.to_string()),
-        policy: Some("unknown"),
+        policy: None,
         report_age_s: (now - account.reported_at).num_seconds().max(0),
         totals: totals(&users, now),
         users,
         reported_at: account.reported_at,
         failure,
+        policy_warning: None,
+        policy_is_broken: false,
+    }
+}
+
+impl Status {
+    /// Whether somebody is uncovered or unknown, or the policy does not do what it is for.
+    pub fn is_incomplete(&self) -> bool {
+        self.totals.uncovered + self.totals.unknown > 0 || self.policy_is_broken
     }
 }
 

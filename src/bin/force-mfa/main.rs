@@ -18,6 +18,7 @@ mod organization {
     pub mod survey;
     pub mod table;
 }
+mod policy_state;
 mod session;
 mod setting_sources;
 mod sign_in;

@@ -66,8 +66,11 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
         Ok((session, status?))
     });
     let (session, mut status) = interrupt.unless_stopped(read).await?;
-    let incomplete = status.totals.uncovered + status.totals.unknown > 0;
+    let incomplete = status.is_incomplete();
     let totals = totals(&status, &session.summary());
+    if let Some(warning) = &status.policy_warning {
+        note(&format!("Warning: {warning}"));
+    }
     if let Some(failure) = &status.failure {
         note(&format!("{} user(s) could not be looked up. The last: {failure}", status.totals.unknown));
     }
@@ -181,6 +184,7 @@ fn totals(status: &Status, settings: &str) -> String {
     let of_groups = status.users.iter().filter(|user| user.coverage == Coverage::Group).count();
     format!(
         "{settings}\n\n\
+         Policy: {}\n\
          Credential report of {} ({} old)\n\n\
          Console users {:>6}\n\
          \x20 without MFA {:>6}\n\
@@ -189,6 +193,7 @@ fn totals(status: &Status, settings: &str) -> String {
          \x20 uncovered   {}   {} existing (password older than the policy), {} new\n\
          \x20   with keys {}   {MARK} key used within {} days; denied too unless CredentialScope=console-only\n\
          \x20 unknown     {}",
+        status.policy.unwrap_or_default().replace('_', " "),
         status.reported_at.format("%Y-%m-%d %H:%M UTC"),
         age(status.report_age_s),
         totals.console_users,

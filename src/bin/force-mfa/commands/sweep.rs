@@ -15,6 +15,7 @@ use force_mfa::sweep::{SweepError, SweepReport, sweep};
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus, user_error};
+use crate::policy_state::PolicyState;
 use crate::session::{Flags, Purpose, Session, TIME_LIMIT};
 use crate::stack;
 use crate::terminal::{
@@ -58,6 +59,11 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     note(&session.summary());
     let key_note = KeyNote::new(session.stack.as_ref());
     let enforcer = Enforcer { settings: session.settings, iam: session.iam, waits: Vec::new() };
+    // The clients' futures are large.
+    let policy = Box::pin(async { Ok(PolicyState::read(&enforcer.iam, &enforcer.settings.policy).await) });
+    if let Some(warning) = interrupt.unless_stopped(policy).await?.warning(&enforcer.settings.policy) {
+        note(&format!("Warning: {warning}"));
+    }
     if enforcer.settings.mode == Mode::Enforce && !arguments.yes {
         if can_ask() {
             // What there is to agree to: the same sweep without the writing.
