@@ -100,20 +100,6 @@ fn troubles(all: &Organization) -> impl Fn(&Call, &Seen) -> Option<String> + use
     }
 }
 
-/// The management account and these, each with a stack and a covered user.
-fn small(names: &[&str]) -> Organization {
-    let mut all = Organization::new();
-    for name in names {
-        all.account(name, "root");
-    }
-    for name in names.iter().chain(&["own"]) {
-        all.stack(name, &[]);
-        all.console_user(name, "alice", "/");
-        all.attach(name, "alice");
-    }
-    all
-}
-
 fn status(url: &str, arguments: &[&str]) -> Told {
     told(&mut command(url, &[&["status", "--organization"], arguments].concat()))
 }
@@ -246,7 +232,7 @@ fn the_accounts_can_be_narrowed() {
 
 #[test]
 fn a_file_of_accounts_replaces_organizations() {
-    let all = small(&["dev"]);
+    let all = Organization::small(&["dev"]);
     let (url, seen) = in_front_of(&all, |call, _| {
         let denied = "HTTP/1.1 400 Bad Request\r\n\r\n{\"__type\": \"AccessDeniedException\", \"message\": \"no\"}";
         (call.service == "organizations").then(|| denied.to_owned())
@@ -266,7 +252,7 @@ fn a_file_of_accounts_replaces_organizations() {
 
 #[test]
 fn settings_come_from_the_stacks_only() {
-    let all = small(&[]);
+    let all = Organization::small(&[]);
     let url = all.server.url();
     for wrong in [&["--exempt-users", "alice"][..], &["--no-stack"], &["--mode", "report", "--scope", "all-users"]] {
         status(&url, wrong).ends(2, wrong[0]);
@@ -281,7 +267,7 @@ fn settings_come_from_the_stacks_only() {
 
 #[test]
 fn table_csv_and_file_have_their_form() {
-    let mut all = small(&["dev"]);
+    let mut all = Organization::small(&["dev"]);
     all.account("=forgotten", "root");
     all.console_user("=forgotten", "bob", "/");
     let url = all.server.url();
@@ -318,7 +304,7 @@ fn table_csv_and_file_have_their_form() {
 
 #[test]
 fn ctrl_c_prints_what_is_known_so_far() {
-    let all = small(&["done", "stuck"]);
+    let all = Organization::small(&["done", "stuck"]);
     let (stuck, done) = (all.accounts["stuck"].clone(), all.accounts["done"].clone());
     let (sender, reached) = mpsc::channel();
     let (url, seen) = in_front_of(&all, move |call, _| {
@@ -355,7 +341,7 @@ fn ctrl_c_prints_what_is_known_so_far() {
 
 #[test]
 fn credentials_that_run_out_are_renewed() {
-    let all = small(&["dev"]);
+    let all = Organization::small(&["dev"]);
     let (dev, port) = (all.accounts["dev"].clone(), all.server.port);
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let (url, seen) = in_front_of(&all, move |call, _| {
@@ -377,7 +363,7 @@ fn credentials_that_run_out_are_renewed() {
 
 #[test]
 fn an_account_that_waits_has_no_place() {
-    let all = small(&["first", "second"]);
+    let all = Organization::small(&["first", "second"]);
     let others = [OWN.to_owned(), all.accounts["first"].clone(), all.accounts["second"].clone()];
     // IAM has no report of an account before every other account has asked for one.
     let (url, seen) = in_front_of(&all, move |call, seen| {

@@ -1,5 +1,7 @@
 //! An emulated organization (moto's server): accounts in nested OUs, and a server in front of it that refuses, throttles
 //! and counts.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
+#![allow(clippy::pedantic, reason = "test support reads better plain")]
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -34,6 +36,20 @@ impl Organization {
         organization.accounts.insert("own".to_owned(), OWN.to_owned());
         organization.keys.insert(OWN.to_owned(), "test".to_owned());
         organization
+    }
+
+    /// The management account and these, each with a stack and a covered user.
+    pub fn small(names: &[&str]) -> Self {
+        let mut all = Self::new();
+        for name in names {
+            all.account(name, "root");
+        }
+        for name in names.iter().chain(&["own"]) {
+            all.stack(name, &[]);
+            all.console_user(name, "alice", "/");
+            all.attach(name, "alice");
+        }
+        all
     }
 
     pub fn unit(&mut self, name: &str, parent: &str) {
