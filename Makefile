@@ -42,6 +42,9 @@ test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q tests/infra
 
+page-tools: ## What the test of the HTML page needs beside Chromium or Chrome: a driver from npm, into the checkout
+	@npm ci --ignore-scripts --silent --no-audit --no-fund --prefix tests/page
+
 quick: fmt-check lint ## What to run all day: format, clippy, unit and policy tests
 	$(CARGO) test --locked --all-features --lib --bins --test policy
 
@@ -105,7 +108,7 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup demo demo-function test quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
+.PHONY: help setup demo demo-function test page-tools quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
 
 # Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
 -include infra/infra.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk

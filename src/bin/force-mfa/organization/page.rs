@@ -159,7 +159,6 @@ fn facts(report: &Report) -> Vec<Fact> {
         fact("Suspended", totals.suspended),
         fact("Without MFA", totals.users.without_mfa),
         alarm("Uncovered", totals.users.uncovered),
-        fact("Existing", totals.users.existing.unwrap_or_default()),
         fact("Uncovered, keys in use", totals.users.uncovered_with_keys),
         Fact { label: "Oldest report", value: oldest.map_or_else(|| "\u{2013}".to_owned(), age), alarm: false },
     ]
