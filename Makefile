@@ -111,5 +111,5 @@ need-cargo:
 .PHONY: help setup demo demo-function test page-tools quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
 
 # Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
--include infra/infra.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk
+-include infra/infra.mk tests/policy/policy.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk
 check: validate budget cdk check-workflows

@@ -1,4 +1,4 @@
-# Targets for the policy and the infrastructure; the Makefile at the top includes this file. With DRY_RUN=1 a target
+# Targets for the infrastructure; the Makefile at the top includes this file. With DRY_RUN=1 a target
 # reads and builds, and prints what it would change as commands that can be pasted.
 
 # cargo-lambda and the zig it brings are found through the first python3 on the path.
@@ -18,17 +18,10 @@ rollout = @PATH="$(INFRA_PATH)" python3 infra/rollout.py $(if $(DRY_RUN),--dry-r
 run = $(if $(DRY_RUN),@echo '+ $(strip $(1))',PATH="$(INFRA_PATH)" SAM_CLI_TELEMETRY=0 $(1))
 
 # Besides `validate`, which the Makefile names itself.
-check: sam-build policy-cross-check
+check: sam-build
 
-.PHONY: walk package publish deploy deploy-org deploy-management rollout-status remove-org import-template \
-	validate sam-build policy-cross-check
-
-walk: ## What a new user meets under the policy, step by step
-	@cargo run --quiet --locked --all-features --example walk -- $(if $(ALL),--all)
-
-policy-cross-check: ## The rows of the policy's tests, decided by a second evaluator too
-	npm ci --silent --no-audit --no-fund --prefix tests/policy/simulate
-	cargo run --quiet --locked --all-features --example policy-decisions | node tests/policy/simulate/compare.mjs
+.PHONY: package publish deploy deploy-org deploy-management rollout-status remove-org import-template \
+	validate sam-build
 
 validate: $(CHECK_VENV)/.stamp ## Lint both templates and every policy in them
 	$(call run, $(CHECK_VENV)/bin/cfn-lint $(TEMPLATES))

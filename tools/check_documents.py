@@ -24,6 +24,7 @@ MAKEFILES = (
     "benches/bench.mk",
     "fuzz/fuzz.mk",
     "infra/infra.mk",
+    "tests/policy/policy.mk",
     "tests/trust.mk",
 )
 # A code span with one of these endings is taken for a file even without a folder.

@@ -38,6 +38,7 @@ fn main() {
         );
     }
     print_auditor();
+    println!("{}", json!({"end": scenarios.scenarios.len() + auditor::rows().len()}));
 }
 
 fn print_auditor() {
