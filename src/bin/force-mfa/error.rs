@@ -99,6 +99,11 @@ impl FailedCall {
         Self { action: action.to_owned(), code, answer }
     }
 
+    /// The action.
+    pub fn action(&self) -> &str {
+        &self.action
+    }
+
     /// The service's error code.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
@@ -109,7 +114,8 @@ impl FailedCall {
         &self.answer
     }
 
-    fn is_denied(&self) -> bool {
+    /// Whether the credentials do not allow the call.
+    pub fn is_denied(&self) -> bool {
         const DENIED: [&str; 12] = [
             "AccessDenied",
             "AccessDeniedException",

@@ -2,6 +2,7 @@
 
 mod account_status;
 mod commands {
+    pub mod doctor;
     pub mod redrive;
     pub mod replay;
     pub mod status;
@@ -32,7 +33,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use commands::{redrive, replay, status, sweep, uninstall};
+use commands::{doctor, redrive, replay, status, sweep, uninstall};
 use error::{CliError, ExitStatus};
 use terminal::{Interrupt, note, print};
 
@@ -70,6 +71,13 @@ Examples:
   force-mfa status --format json | jq -r '.users[] | select(.mfa | not).user'
   force-mfa status --uncovered > /dev/null || echo 'someone is uncovered'")]
     Status(status::Arguments),
+    /// Check that the installation works. Reads only, except with --canary
+    #[command(after_help = "\
+Examples:
+  force-mfa doctor
+  force-mfa doctor --format json | jq -r '.checks[] | select(.state != \"ok\") | .check, .fix'
+  force-mfa doctor --canary")]
+    Doctor(doctor::Arguments),
     /// Attach the policy to whoever should carry it and does not, as the function's sweep does
     #[command(after_help = "\
 Examples:
@@ -132,6 +140,7 @@ async fn run(Cli { flags, command }: Cli) -> Result<ExitStatus, CliError> {
     let interrupt = Interrupt::watch();
     match command {
         Command::Status(arguments) => status::run(&flags, &arguments, &interrupt).await,
+        Command::Doctor(arguments) => doctor::run(&flags, &arguments, &interrupt).await,
         Command::Sweep(arguments) => sweep::run(&flags, &arguments, &interrupt).await,
         Command::Replay(arguments) => replay::run(&flags, &arguments, &interrupt).await,
         Command::Redrive(arguments) => redrive::run(&flags, &arguments, &interrupt).await,

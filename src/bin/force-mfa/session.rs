@@ -15,7 +15,7 @@ use crate::stack::{self, Stage};
 use crate::terminal::note;
 
 /// The name of the stack, the function and the policy, unless the stack was given others.
-const NAME: &str = "force-mfa";
+pub const NAME: &str = "force-mfa";
 
 /// The longest time for reading an account or for a sweep. Lambda sets no deadline here.
 pub const TIME_LIMIT: Duration = Duration::from_mins(30);
