@@ -36,8 +36,8 @@ def deploy(arguments):
         problems.append("PARAMETERS.Architecture: the function is built for arm64, and would not start as anything else")
     rollout_file.refuse("PARAMETERS", problems)
     given |= {"CodeBucket": "set-by-sam", "CodeKey": "set-by-sam.zip"}
-    # SAM splits at blanks outside of double quotes, and takes a backslash before a quote.
-    quoted = [f'{name}="{str(value).translate({34: chr(92) + chr(34), 92: chr(92) * 2})}"' for name, value in given.items()]
+    # SAM splits at blanks outside of quotation marks. No value that the template allows holds one.
+    quoted = [f'{name}="{value}"' for name, value in given.items()]
     command = ["sam", "deploy", "--template", arguments.template, "--config-file", str(INFRA / "samconfig.toml"), "--parameter-overrides", *quoted]
     if arguments.dry_run:
         print("+", shlex.join(command))

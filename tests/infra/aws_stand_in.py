@@ -9,7 +9,6 @@ import functools
 import hashlib
 import itertools
 import json
-import sys
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -21,10 +20,7 @@ from moto.core.parse import QueryParser
 from moto.core.serialize import QuerySerializer
 from moto.core.utils import get_service_model as load_service_model
 
-import cfn
-
-sys.path.insert(0, str(cfn.ROOT / "infra"))
-import templates  # noqa: E402
+import templates
 
 MANAGEMENT, SECURITY = "111111111111", "222222222222"
 ROOT, WORK, SANDBOX, LATER = "r-abcd", "ou-abcd-workwork", "ou-abcd-sandboxes", "ou-abcd-laterlater"
@@ -89,6 +85,7 @@ class AwsStandIn:
         self.faults = {}  # operation: list of errors, one a call; the last one stays if it is not None
         self.failing = {}  # account: reason why its stack cannot be deployed
         self.hooks = {}  # operation: called before it, once
+        self.stack_status = "CREATE_COMPLETE"  # of stacks that are created
         self.steps = 2  # how many looks an operation takes
         self.numbers = itertools.count(1)
         self.lock = threading.RLock()
@@ -244,7 +241,7 @@ class AwsStandIn:
     def CreateStack(self, caller, StackName, **given):
         if (caller, StackName) in self.stacks:
             raise AwsError("AlreadyExistsException")
-        self.put_stack(caller, StackName, "CREATE_COMPLETE", given)
+        self.put_stack(caller, StackName, self.stack_status, given)
         return {"StackId": StackName}
 
     def UpdateStack(self, caller, StackName, **given):

@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import its modules, whichever folder pytest is started in."""
+"""Lets the tests of this folder import its modules and those of infra/, whichever folder pytest is started in."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "infra"))
 
 
 @pytest.fixture

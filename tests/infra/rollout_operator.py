@@ -3,15 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
 import cfn
-from aws_stand_in import SANDBOX, WORK, AwsStandIn
-
-sys.path.insert(0, str(cfn.ROOT / "infra"))
-import rollout  # noqa: E402
+import rollout
+from aws_stand_in import SANDBOX, WORK
 
 FILE = {
     "call_as": "DELEGATED_ADMIN",

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
 import cfn
+import release
 
 # What Amazon Linux 2023 has, which provided.al2023 is made of.
 GLIBC = (2, 34)
 
-sys.path.insert(0, str(cfn.ROOT / "infra"))
-import release  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import stack_sets
 from aws_stand_in import BUCKET, LATER, MANAGEMENT, ROOT, SANDBOX, SECURITY, TOPIC, WORK, AwsError
 
 THREE, FOUR, FIVE = "333333333333", "444444444444", "555555555555"
@@ -660,3 +661,54 @@ def test_another_roll_out_at_the_same_time_ends_this_one(organization, operator)
     organization.hooks["PutObject"] = other
     operator.deploy(expect=1)
     assert not organization.sent("UpdateStackSet")
+
+
+# --------------------------------------------------------------------------------------------------- by make
+
+
+def test_make_rolls_out_looks_and_removes(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.make("deploy-org", "CANARY=1")
+    assert set(installed(organization).instances) == {THREE}
+    operator.make("deploy-org", "DRY_RUN=1")
+    assert organization.calls == []
+    operator.make("deploy-org")
+    operator.make("rollout-status")
+    operator.make("remove-org", expect=2)
+    operator.make("remove-org", "CONFIRM=o-exampleorgid", "RETAIN=1")
+
+    assert organization.stack_sets == {}
+
+
+def test_ctrl_c_leaves_the_operation_running(organization, operator, monkeypatch):
+    operator.deploy()
+    operator.binary("release 2")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    # The signal arrives while the run waits for its next look.
+    monkeypatch.setattr(stack_sets.time, "sleep", interrupt)
+    said = operator.deploy(expect=130)
+    assert "make rollout-status" in said
+    monkeypatch.undo()
+
+    said = operator.deploy()
+    assert "waiting for it" in said
+    assert {i.status for i in installed(organization).instances.values()} == {"CURRENT"}
+
+
+def test_a_stack_that_is_being_changed_is_left_alone(organization, operator):
+    operator.deploy()
+    for status in ("UPDATE_IN_PROGRESS", "ROLLBACK_COMPLETE"):
+        organization.stacks[SECURITY, "force-mfa-organization"]["StackStatus"] = status
+        assert status in operator.deploy(expect=1)
+        assert organization.calls == []
+
+
+def test_a_stack_that_fails_is_reported_with_its_reason(organization, operator):
+    organization.stack_status = "ROLLBACK_COMPLETE"
+    said = operator.deploy(expect=1)
+
+    assert "Policy: it already exists" in said
+    assert changes(organization) == ["CreateStack"]
