@@ -41,7 +41,8 @@ pub struct Facts {
     /// What a change of the installation was about: the request's name or ARN of a policy, group, role, function, rule,
     /// queue, log group, topic, subscription or alarm.
     pub resource: Option<String>,
-    /// When the IAM call was made, or another event was sent. Missing if the event does not say so in a form that can be read.
+    /// When the IAM call was made, or another event was sent. Missing if the event does not say so in a form that can be
+    /// read.
     pub time: Option<DateTime<Utc>>,
 }
 

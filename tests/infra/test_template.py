@@ -212,6 +212,15 @@ def test_only_our_rules_may_send_to_the_dead_letter_queue():
     assert sorted(sources) == [f"<{rule}.Arn>" for rule in RULES]
 
 
+def test_the_rollout_guide_lists_what_a_boundary_must_allow():
+    statements = stack().resource("ForceMfaPolicy")["PolicyDocument"]["Statement"]
+    [needed] = [s["NotAction"] for s in statements if "NotAction" in s]
+    guide = (cfn.ROOT / "docs" / "rollout.md").read_text(encoding="utf-8")
+    [prerequisite] = [line for line in guide.splitlines() if line.startswith("- **No permissions boundary")]
+
+    assert [action for action in needed if f"`{action}`" not in prerequisite] == []
+
+
 @pytest.mark.parametrize("partition", HOME_REGIONS)
 @pytest.mark.parametrize("scope", PARAMETERS["CredentialScope"]["AllowedValues"])
 def test_the_policy_is_not_longer_than_iam_takes(scope, partition):
