@@ -30,6 +30,8 @@ MAKEFILES = (
 # A code span with one of these endings is taken for a file even without a folder.
 FILE = re.compile(r"[\w.*-]+\.(json|lock|md|mk|py|rs|toml|txt|ya?ml)")
 COMMAND = re.compile(r"(?:^|[$;&|])[ \t]*make ([a-z][a-z-]*)", re.MULTILINE)
+# Files that a reader writes.
+WRITTEN_BY_READERS = {"rollout.json"}
 SHELL = ("", "bash", "console", "sh", "shell")
 
 
@@ -111,7 +113,7 @@ def problem_of_path(path: Path, span: str) -> str:
         is_ours = (ROOT / first).is_dir() or FILE.fullmatch(rest[-1])
     else:
         is_ours = FILE.fullmatch(pattern)
-    if not is_ours or is_ignored(Path(first)):
+    if not is_ours or is_ignored(Path(first)) or text in WRITTEN_BY_READERS:
         return ""
     places = (ROOT, path.parent) if rest else (ROOT, path.parent, ROOT / "**")
     if any(any(ROOT.glob(str(p.relative_to(ROOT) / pattern))) for p in places):
