@@ -13,7 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use fake_iam::{Answer, FakeIam, POLICY, sdk_config};
 use force_mfa::credential_report;
 use force_mfa::enforce::Enforcer;
-use force_mfa::handler::Handler;
+use force_mfa::handler::{Handler, PayloadOutcome};
 use force_mfa::iam::Iam;
 use force_mfa::outcome::Outcome;
 use force_mfa::settings::Settings;
@@ -42,7 +42,7 @@ fn event(criterion: &mut Criterion) {
     criterion.bench_function("an event: read, decided, told", |bencher| {
         bencher.iter(|| {
             let done = runtime.block_on(handler.handle(black_box(payload.as_bytes()), until));
-            assert!(matches!(done.result, Ok(Outcome::WouldAttach { .. })));
+            assert!(matches!(done.result, Ok(PayloadOutcome::User { outcome: Outcome::WouldAttach, .. })));
             (done.reply(), done.metrics("force-mfa", "INFO"))
         });
     });

@@ -6,12 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::credential_report::{self, Row};
+use crate::credential_report::{self, MissingColumn, Row};
+use crate::enforce::{RESTORE, advice};
 use crate::exemption::Exemption;
 use crate::iam::{Iam, IamError, IamErrorKind, ListedUser};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 use crate::settings::{Scope, Settings};
-use crate::sweep::SweepError;
 
 /// IAM makes a report within seconds; how often to ask.
 const REPORT_PAUSE: Duration = Duration::from_secs(2);
@@ -21,6 +21,44 @@ const LISTED_AFTER: TimeDelta = TimeDelta::minutes(5);
 
 /// Times in a listing and in the report may differ by their rounding.
 const ROUNDING: TimeDelta = TimeDelta::seconds(1);
+
+/// Why an account could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// A list or the credential report could not be read.
+    #[error("the sweep could not read the account and changed nothing. {error}. {}", advice(error))]
+    Unreadable {
+        /// The call and what it failed with.
+        #[from]
+        error: IamError,
+    },
+    /// The credential report is none.
+    #[error("the sweep could not read the account and changed nothing: {0}")]
+    BadReport(#[from] MissingColumn),
+    /// The policy does not exist.
+    #[error("the policy {0} does not exist (GetPolicy answered NoSuchEntity). Correct FORCE_MFA_POLICY_ARN; {RESTORE}")]
+    PolicyMissing(PolicyArn),
+    /// IAM had no credential report until the time was over, with its last refusal, if it refused.
+    #[error(
+        "the sweep looked at no user and changed nothing, since IAM had no credential report ready in time{}. The next \
+         sweep tries again; if this stays, give the function a longer timeout",
+        .0.as_ref().map(|refusal| format!(" ({refusal})")).unwrap_or_default()
+    )]
+    NoReport(Option<IamError>),
+}
+
+impl AccountError {
+    /// The `errorType` of the failed invocation.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Unreadable { error } => error.kind.error_type(),
+            Self::BadReport(_) => "iam_error",
+            Self::PolicyMissing(_) => "policy_missing",
+            Self::NoReport(_) => "sweep_incomplete",
+        }
+    }
+}
 
 /// An account at the time of its credential report, and what has come since.
 #[derive(Debug)]
@@ -121,11 +159,11 @@ impl Account {
     ///
     /// # Errors
     /// If a list or the report cannot be had, or not by `until`.
-    pub async fn read(iam: &Iam, policy: &PolicyArn, now: DateTime<Utc>, until: Instant) -> Result<Self, SweepError> {
+    pub async fn read(iam: &Iam, policy: &PolicyArn, now: DateTime<Utc>, until: Instant) -> Result<Self, AccountError> {
         // IAM makes the report while the lists are read.
         let asked = ask_for_report(iam).await?;
         let policy_created =
-            iam.policy_created(policy).await?.ok_or_else(|| SweepError::PolicyMissing(policy.clone()))?;
+            iam.policy_created(policy).await?.ok_or_else(|| AccountError::PolicyMissing(policy.clone()))?;
         let coverage = Coverage::read(iam, policy).await?;
         Self::read_users(iam, asked, now, until, policy_created, coverage).await
     }
@@ -134,7 +172,7 @@ impl Account {
     ///
     /// # Errors
     /// As [`Account::read`].
-    pub async fn read_without_policy(iam: &Iam, now: DateTime<Utc>, until: Instant) -> Result<Self, SweepError> {
+    pub async fn read_without_policy(iam: &Iam, now: DateTime<Utc>, until: Instant) -> Result<Self, AccountError> {
         let asked = ask_for_report(iam).await?;
         Self::read_users(iam, asked, now, until, DateTime::<Utc>::MAX_UTC, Coverage::default()).await
     }
@@ -146,7 +184,7 @@ impl Account {
         until: Instant,
         policy_created: DateTime<Utc>,
         coverage: Coverage,
-    ) -> Result<Self, SweepError> {
+    ) -> Result<Self, AccountError> {
         let (report, reported_at) = credential_report(iam, asked, until).await?;
         let rows = credential_report::read(&report)?;
         // Read after the report, so that whoever is in neither was not there when the sweep began.
@@ -235,7 +273,7 @@ async fn credential_report(
     iam: &Iam,
     mut asked: Result<bool, IamError>,
     until: Instant,
-) -> Result<(Vec<u8>, DateTime<Utc>), SweepError> {
+) -> Result<(Vec<u8>, DateTime<Utc>), AccountError> {
     loop {
         let (may_be_there, mut refusal) = match asked {
             Ok(complete) => (complete, None),
@@ -251,7 +289,7 @@ async fn credential_report(
         if Instant::now() + REPORT_PAUSE >= until {
             return Err(match refusal {
                 Some(error) if error.kind != IamErrorKind::LimitExceeded => error.into(),
-                refusal => SweepError::NoReport(refusal),
+                refusal => AccountError::NoReport(refusal),
             });
         }
         tokio::time::sleep(REPORT_PAUSE).await;

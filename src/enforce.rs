@@ -1,4 +1,4 @@
-//! [`Trigger`](crate::event::Trigger) → [`Outcome`]: puts one user under the policy, or says why not.
+//! One user → [`Outcome`]: attaches the policy, or returns why not.
 
 use std::time::Duration;
 
@@ -135,9 +135,9 @@ pub(crate) fn advice(error: &IamError) -> String {
     }
 }
 
-/// What came of one try to put a user under the policy.
+/// How one attempt to cover a user ended.
 #[derive(Debug)]
-pub(crate) enum Try {
+pub(crate) enum Attempt {
     /// It is under the policy, or need not be.
     Done(Outcome),
     /// IAM does not show something that is needed.
@@ -178,7 +178,7 @@ impl Enforcer {
 
     async fn decide(&self, user: &UserName, change: Change, facts: &Facts) -> Result<Outcome, EnforceError> {
         if let Some(exemption) = self.settings.exemptions.by_name(user) {
-            return Ok(Outcome::Exempt { user: user.clone(), exemption });
+            return Ok(Outcome::Exempt(exemption));
         }
         let needs_proof = match (self.settings.scope, change) {
             (Scope::AllUsers, _) => false,
@@ -187,18 +187,18 @@ impl Enforcer {
         };
         if needs_proof && self.iam.login_profile(user).await.map_err(failed(user))?.is_none() {
             // A user that IAM does not show yet is no console user either: a password has an event of its own.
-            return Ok(Outcome::Ignored { reason: IgnoreReason::NotAConsoleUser, user: Some(user.clone()) });
+            return Ok(Outcome::Ignored(IgnoreReason::NotAConsoleUser));
         }
         let mut waits = self.waits.iter();
         loop {
             let missing = match (self.attempt(user).await?, change) {
-                (Try::Done(outcome), _) => return Ok(outcome),
+                (Attempt::Done(outcome), _) => return Ok(outcome),
                 // A user is shown late after its creation. This one existed when the policy was removed, so it is gone:
                 // whoever deletes a user detaches its policies first.
-                (Try::Missing(Missing::User(_)), Change::PolicyRemoved) => {
-                    return Ok(Outcome::Ignored { reason: IgnoreReason::UserGone, user: Some(user.clone()) });
+                (Attempt::Missing(Missing::User(_)), Change::PolicyRemoved) => {
+                    return Ok(Outcome::Ignored(IgnoreReason::UserGone));
                 }
-                (Try::Missing(missing), _) => missing,
+                (Attempt::Missing(missing), _) => missing,
             };
             match waits.next() {
                 Some(wait) => tokio::time::sleep(*wait).await,
@@ -211,13 +211,13 @@ impl Enforcer {
     fn give_up(&self, user: &UserName, missing: Missing, young: bool) -> Result<Outcome, EnforceError> {
         match missing {
             Missing::User(call) if young => Err(EnforceError::UserNotVisible { user: user.clone(), call }),
-            Missing::User(_) => Ok(Outcome::Ignored { reason: IgnoreReason::UserGone, user: Some(user.clone()) }),
+            Missing::User(_) => Ok(Outcome::Ignored(IgnoreReason::UserGone)),
             Missing::Policy => Err(self.policy_missing(user)),
         }
     }
 
     /// One try to put a console user under the policy, with its exemptions looked up.
-    pub(crate) async fn attempt(&self, user: &UserName) -> Result<Try, EnforceError> {
+    pub(crate) async fn attempt(&self, user: &UserName) -> Result<Attempt, EnforceError> {
         if self.settings.exemptions.need_the_user()
             && let Some(end) = self.exempt_or_missing(user).await?
         {
@@ -227,18 +227,18 @@ impl Enforcer {
     }
 
     /// Looks up path and tags; `None` if they do not exempt.
-    pub(crate) async fn exempt_or_missing(&self, user: &UserName) -> Result<Option<Try>, EnforceError> {
+    pub(crate) async fn exempt_or_missing(&self, user: &UserName) -> Result<Option<Attempt>, EnforceError> {
         let Some(attributes) = self.iam.user(user).await.map_err(failed(user))? else {
-            return Ok(Some(Try::Missing(Missing::User("GetUser"))));
+            return Ok(Some(Attempt::Missing(Missing::User("GetUser"))));
         };
         let exemption = self.settings.exemptions.by_attributes(&attributes.path, &attributes.tags);
-        Ok(exemption.map(|exemption| Try::Done(Outcome::Exempt { user: user.clone(), exemption })))
+        Ok(exemption.map(|exemption| Attempt::Done(Outcome::Exempt(exemption))))
     }
 
     /// Covers a user who is known not to be exempt; in report mode only says so.
-    pub(crate) async fn cover_unless_reporting(&self, user: &UserName) -> Result<Try, EnforceError> {
+    pub(crate) async fn cover_unless_reporting(&self, user: &UserName) -> Result<Attempt, EnforceError> {
         match self.settings.mode {
-            Mode::Report => Ok(Try::Done(Outcome::WouldAttach { user: user.clone() })),
+            Mode::Report => Ok(Attempt::Done(Outcome::WouldAttach)),
             Mode::Enforce => self.cover(user).await,
         }
     }
@@ -247,16 +247,18 @@ impl Enforcer {
     ///
     /// # Errors
     /// Every end that leaves the user without the policy, but for something missing: that may show itself yet.
-    pub(crate) async fn cover(&self, user: &UserName) -> Result<Try, EnforceError> {
+    pub(crate) async fn cover(&self, user: &UserName) -> Result<Attempt, EnforceError> {
         let Err(error) = self.iam.attach_user_policy(user, &self.settings.policy).await else {
-            return Ok(Try::Done(Outcome::Attached { user: user.clone() }));
+            return Ok(Attempt::Done(Outcome::Attached));
         };
         match error.kind {
             // The same answer for a missing user and a missing policy; only asking tells which.
-            IamErrorKind::NoSuchEntity => Ok(Try::Missing(match self.iam.user(user).await.map_err(failed(user))? {
-                Some(_) => Missing::Policy,
-                None => Missing::User(error.call),
-            })),
+            IamErrorKind::NoSuchEntity => {
+                Ok(Attempt::Missing(match self.iam.user(user).await.map_err(failed(user))? {
+                    Some(_) => Missing::Policy,
+                    None => Missing::User(error.call),
+                }))
+            }
             IamErrorKind::LimitExceeded => match &self.settings.overflow_group {
                 Some(group) => self.add_to_group(user, group).await,
                 None => Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::NotSet }),
@@ -267,15 +269,15 @@ impl Enforcer {
         }
     }
 
-    async fn add_to_group(&self, user: &UserName, group: &GroupName) -> Result<Try, EnforceError> {
+    async fn add_to_group(&self, user: &UserName, group: &GroupName) -> Result<Attempt, EnforceError> {
         let exhausted = |no_group| EnforceError::QuotaExhausted { user: user.clone(), no_group };
         let Err(error) = self.iam.add_user_to_group(user, group).await else {
-            return Ok(Try::Done(Outcome::AddedToGroup { user: user.clone(), group: group.clone() }));
+            return Ok(Attempt::Done(Outcome::AddedToGroup(group.clone())));
         };
         match error.kind {
             IamErrorKind::NoSuchEntity => match self.iam.user(user).await.map_err(failed(user))? {
                 Some(_) => Err(exhausted(NoGroup::Missing(group.clone()))),
-                None => Ok(Try::Missing(Missing::User(error.call))),
+                None => Ok(Attempt::Missing(Missing::User(error.call))),
             },
             IamErrorKind::LimitExceeded => Err(exhausted(NoGroup::UserFull(group.clone()))),
             IamErrorKind::AccessDenied | IamErrorKind::Throttled | IamErrorKind::Unavailable | IamErrorKind::Other => {

@@ -1,16 +1,18 @@
-//! A payload's whole way: read, decided, done. What the Lambda and the command's `replay` and `redrive` share.
+//! A payload's whole way: read, decided, done, and what came of it. What the Lambda and the command's `replay` and
+//! `redrive` share.
 
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::enforce::{Enforcer, VISIBILITY_WAITS};
-use crate::event::{self, Event, Trigger};
+use crate::enforce::{EnforceError, Enforcer, VISIBILITY_WAITS};
+use crate::event::{self, Event, Facts, IgnoreReason, PayloadError, Trigger};
 use crate::iam::Iam;
-use crate::outcome::{Failure, Handled, Outcome};
+use crate::identifiers::UserName;
+use crate::outcome::Outcome;
 use crate::settings::{Mode, Settings};
-use crate::sweep::sweep;
+use crate::sweep::{SweepError, SweepReport, sweep};
 
 /// Handles payloads, one after another or several at a time.
 #[derive(Clone, Debug)]
@@ -42,22 +44,132 @@ impl Handler {
     pub async fn handle_at(&self, payload: &[u8], now: DateTime<Utc>, until: Instant) -> Handled {
         let Event { facts, trigger } = event::read(payload, &self.enforcer.settings);
         let result = match trigger {
-            Ok(Trigger::Ignore(reason)) => Ok(Outcome::Ignored { reason, user: None }),
-            Ok(Trigger::User { user, change }) => {
-                self.enforcer.enforce(&user, change, &facts).await.map_err(Failure::from)
-            }
+            Ok(Trigger::Ignore(reason)) => Ok(PayloadOutcome::Ignored(reason)),
+            Ok(Trigger::User { user, change }) => match self.enforcer.enforce(&user, change, &facts).await {
+                Ok(outcome) => Ok(PayloadOutcome::User { user, outcome }),
+                Err(error) => Err(error.into()),
+            },
             Ok(Trigger::Sweep { mode }) => self.sweep(mode, now, until).await,
             Err(error) => Err(error.into()),
         };
         Handled::now(facts, result)
     }
 
-    async fn sweep(&self, mode: Mode, now: DateTime<Utc>, until: Instant) -> Result<Outcome, Failure> {
+    async fn sweep(&self, mode: Mode, now: DateTime<Utc>, until: Instant) -> Result<PayloadOutcome, Failure> {
         let mut enforcer = self.enforcer.clone();
         if mode == Mode::Report {
             enforcer.settings.mode = Mode::Report;
         }
         let report = sweep(&enforcer, now, until, |_, _| {}).await?;
-        Ok(Outcome::Swept(Box::new(report)))
+        Ok(PayloadOutcome::Swept(Box::new(report)))
+    }
+}
+
+/// A payload that has been handled.
+#[derive(Debug)]
+pub struct Handled {
+    /// What identifies it.
+    pub facts: Facts,
+    /// How it ended.
+    pub result: Result<PayloadOutcome, Failure>,
+    /// When it ended.
+    pub at: DateTime<Utc>,
+}
+
+impl Handled {
+    /// A payload that has just been handled.
+    #[must_use]
+    pub fn now(facts: Facts, result: Result<PayloadOutcome, Failure>) -> Self {
+        Self { facts, result, at: SystemTime::now().into() }
+    }
+}
+
+/// How a payload ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PayloadOutcome {
+    /// It was about one user.
+    User {
+        /// The user.
+        user: UserName,
+        /// What came of the user.
+        outcome: Outcome,
+    },
+    /// It asks for nothing.
+    Ignored(IgnoreReason),
+    /// It asked for a sweep, which finished.
+    Swept(Box<SweepReport>),
+}
+
+impl PayloadOutcome {
+    /// The outcome as the reply spells it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::User { outcome, .. } => outcome.as_str(),
+            Self::Ignored(_) => "ignored",
+            Self::Swept(_) => "swept",
+        }
+    }
+
+    /// The user it is about.
+    #[must_use]
+    pub const fn user(&self) -> Option<&UserName> {
+        match self {
+            Self::User { user, .. } => Some(user),
+            Self::Ignored(_) | Self::Swept(_) => None,
+        }
+    }
+
+    /// What explains it, as [`Outcome::reason`] does.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::User { outcome, .. } => outcome.reason(),
+            Self::Ignored(reason) => Some(reason.as_str()),
+            Self::Swept(_) => None,
+        }
+    }
+}
+
+/// How a payload ended badly: the invocation fails, so that Lambda tries again and then keeps it in the failure queue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The payload could not be read.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// A user who should be covered is not.
+    #[error(transparent)]
+    Enforce(#[from] EnforceError),
+    /// A sweep failed, or some of its users did.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+}
+
+impl Failure {
+    /// The `errorType` of the failed invocation.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Payload(PayloadError::Unrecognised(_)) => "unrecognised_payload",
+            Self::Payload(PayloadError::Malformed(_)) => "malformed_event",
+            Self::Enforce(error) => error.error_type(),
+            Self::Sweep(error) => error.error_type(),
+        }
+    }
+
+    /// The user who should be covered and is not.
+    pub(crate) fn user(&self) -> Option<&UserName> {
+        match self {
+            Self::Enforce(error) => Some(error.user()),
+            Self::Payload(_) | Self::Sweep(_) => None,
+        }
+    }
+
+    /// What the sweep found and did, if it could read the account.
+    pub(crate) fn sweep_report(&self) -> Option<&SweepReport> {
+        match self {
+            Self::Sweep(SweepError::Incomplete(report)) => Some(report),
+            Self::Sweep(SweepError::Account(_)) | Self::Payload(_) | Self::Enforce(_) => None,
+        }
     }
 }

@@ -26,3 +26,4 @@ mod https;
 pub mod iam;
 pub mod outcome;
 pub mod pace;
+mod telemetry;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 pub use self::report::{FailedUser, SweepError, SweepReport};
 use crate::account::{Account, AccountUser, Standing};
 use crate::credential_report::is_key_in_use;
-use crate::enforce::{EnforceError, Enforcer, Missing, NoGroup, Try, failed};
+use crate::enforce::{Attempt, EnforceError, Enforcer, Missing, NoGroup, failed};
 use crate::iam::{IamError, IamErrorKind};
 use crate::identifiers::{GroupName, UserName};
 use crate::outcome::Outcome;
@@ -197,12 +197,12 @@ async fn process(
             enforcer.cover_unless_reporting(user).await?
         };
         match (end, without_policy) {
-            (Try::Done(Outcome::AddedToGroup { .. }), Some(group)) => {
+            (Attempt::Done(Outcome::AddedToGroup(_)), Some(group)) => {
                 Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::Unarmed(group) })
             }
-            (Try::Done(outcome), _) => Ok(Verdict::Decided(outcome)),
-            (Try::Missing(Missing::User(_)), _) => Ok(Verdict::NotInScope),
-            (Try::Missing(Missing::Policy), _) => Err(enforcer.policy_missing(user)),
+            (Attempt::Done(outcome), _) => Ok(Verdict::Decided(outcome)),
+            (Attempt::Missing(Missing::User(_)), _) => Ok(Verdict::NotInScope),
+            (Attempt::Missing(Missing::Policy), _) => Err(enforcer.policy_missing(user)),
         }
     }
     .await;
@@ -230,20 +230,19 @@ impl SweepReport {
     fn count(&mut self, processed: Processed) {
         // No event is due for a user who is gone.
         self.lost += usize::from(processed.lost && !matches!(processed.result, Ok(Verdict::NotInScope)));
-        let covers = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Attached { .. } | Outcome::AddedToGroup { .. } | Outcome::WouldAttach { .. })
-        };
+        let covers =
+            |outcome: &Outcome| matches!(outcome, Outcome::Attached | Outcome::AddedToGroup(_) | Outcome::WouldAttach);
         let is_covered = matches!(&processed.result, Ok(Verdict::Decided(outcome)) if covers(outcome));
         self.keys_in_use += usize::from(processed.key_in_use && is_covered);
         match processed.result {
             Ok(Verdict::NotInScope) => {}
             Ok(Verdict::Existing) => self.existing += 1,
             Ok(Verdict::Decided(outcome)) => match outcome {
-                Outcome::Attached { .. } => self.attached += 1,
-                Outcome::AddedToGroup { .. } => self.added_to_group += 1,
-                Outcome::WouldAttach { .. } => self.would_attach += 1,
-                Outcome::Exempt { .. } => self.exempt += 1,
-                Outcome::Ignored { .. } | Outcome::Swept(_) => {}
+                Outcome::Attached => self.attached += 1,
+                Outcome::AddedToGroup(_) => self.added_to_group += 1,
+                Outcome::WouldAttach => self.would_attach += 1,
+                Outcome::Exempt(_) => self.exempt += 1,
+                Outcome::Ignored(_) => {}
             },
             Err(error) => self.count_failure(error),
         }

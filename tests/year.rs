@@ -14,9 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use force_mfa::handler::Handler;
+use force_mfa::handler::{Failure, Handler};
 use force_mfa::iam::Iam;
-use force_mfa::outcome::Failure;
 use force_mfa::sweep::SweepError;
 use proptest::collection::vec;
 use proptest::option;

@@ -2,10 +2,8 @@
 
 use serde::Serialize;
 
-use crate::credential_report::MissingColumn;
-use crate::enforce::{EnforceError, RESTORE, advice};
-use crate::iam::IamError;
-use crate::identifiers::PolicyArn;
+use crate::account::AccountError;
+use crate::enforce::EnforceError;
 use crate::settings::Mode;
 
 /// Failures that are listed one by one; the rest are only counted.
@@ -66,26 +64,9 @@ pub struct FailedUser {
 /// Why a sweep did not do all that it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SweepError {
-    /// A list or the credential report could not be read; nothing was written.
-    #[error("the sweep could not read the account and changed nothing. {error}. {}", advice(error))]
-    Unreadable {
-        /// The call and what it failed with.
-        #[from]
-        error: IamError,
-    },
-    /// The credential report is none; nothing was written.
-    #[error("the sweep could not read the account and changed nothing: {0}")]
-    BadReport(#[from] MissingColumn),
-    /// The policy does not exist; nothing was written.
-    #[error("the policy {0} does not exist (GetPolicy answered NoSuchEntity). Correct FORCE_MFA_POLICY_ARN; {RESTORE}")]
-    PolicyMissing(PolicyArn),
-    /// IAM had no credential report until the time was over, with its last refusal, if it refused; nothing was written.
-    #[error(
-        "the sweep looked at no user and changed nothing, since IAM had no credential report ready in time{}. The next \
-         sweep tries again; if this stays, give the function a longer timeout",
-        .0.as_ref().map(|refusal| format!(" ({refusal})")).unwrap_or_default()
-    )]
-    NoReport(Option<IamError>),
+    /// The account could not be read; nothing was written.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// Some users were not looked at, or could not be covered; all others were.
     #[error("{}", incomplete(.0))]
     Incomplete(Box<SweepReport>),
@@ -96,10 +77,8 @@ impl SweepError {
     #[must_use]
     pub fn error_type(&self) -> &'static str {
         match self {
-            Self::Unreadable { error } => error.kind.error_type(),
-            Self::BadReport(_) => "iam_error",
-            Self::PolicyMissing(_) => "policy_missing",
-            Self::NoReport(_) | Self::Incomplete(_) => "sweep_incomplete",
+            Self::Account(error) => error.error_type(),
+            Self::Incomplete(_) => "sweep_incomplete",
         }
     }
 }

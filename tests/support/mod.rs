@@ -7,8 +7,7 @@ pub mod http;
 pub mod lambda;
 pub mod moto;
 
-use force_mfa::handler::Handler;
-use force_mfa::outcome::Handled;
+use force_mfa::handler::{Handled, Handler};
 use force_mfa::settings::Settings;
 use serde_json::{Value, json};
 use tokio::time::Instant;

@@ -4,10 +4,11 @@ use std::io;
 use std::process::ExitCode;
 
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
+use force_mfa::account::AccountError;
 use force_mfa::enforce::{EnforceError, RESTORE, TIME_LIMIT};
 use force_mfa::event::PayloadError;
+use force_mfa::handler::Failure;
 use force_mfa::iam::IamError;
-use force_mfa::outcome::Failure;
 use force_mfa::sweep::SweepError;
 
 /// Exit code: someone is uncovered, or something failed.
@@ -199,22 +200,22 @@ impl From<IamError> for CliError {
     }
 }
 
-impl From<SweepError> for CliError {
-    fn from(error: SweepError) -> Self {
+impl From<AccountError> for CliError {
+    fn from(error: AccountError) -> Self {
         match error {
-            SweepError::Unreadable { error } => error.into(),
-            SweepError::NoReport(refusal) => {
+            AccountError::Unreadable { error } => error.into(),
+            AccountError::NoReport(refusal) => {
                 let refusal = refusal.map(|refusal| format!(" ({refusal})")).unwrap_or_default();
                 Self::Failed(format!(
                     "IAM had no credential report ready in time{refusal}. Nothing was changed; run the command again in a \
                      few minutes"
                 ))
             }
-            SweepError::PolicyMissing(policy) => Self::Failed(format!(
+            AccountError::PolicyMissing(policy) => Self::Failed(format!(
                 "the policy {policy} does not exist in the account that you are signed in to. Correct --profile or \
                  --policy-arn; {RESTORE}"
             )),
-            SweepError::BadReport(_) | SweepError::Incomplete(_) => Self::Failed(error.to_string()),
+            AccountError::BadReport(_) => Self::Failed(error.to_string()),
         }
     }
 }
@@ -223,7 +224,7 @@ impl From<SweepError> for CliError {
 pub fn payload_error(failure: &Failure) -> CliError {
     match failure {
         Failure::Enforce(error) => user_error(error),
-        Failure::Sweep(SweepError::Unreadable { error }) => FailedCall::from(error).into(),
+        Failure::Sweep(SweepError::Account(AccountError::Unreadable { error })) => FailedCall::from(error).into(),
         Failure::Payload(PayloadError::Unrecognised(what)) => CliError::Failed(format!(
             "this is {what}; a payload is an EventBridge event, a Lambda OnFailure message, or {{\"sweep\": {{}}}}"
         )),

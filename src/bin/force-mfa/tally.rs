@@ -1,6 +1,6 @@
 //! Counts the payloads that `replay` and `redrive` hand to the function's code, and describes how each one ended.
 
-use force_mfa::outcome::{Handled, Outcome};
+use force_mfa::handler::{Handled, PayloadOutcome};
 
 use crate::error::{CliError, ExitStatus, payload_error};
 use crate::terminal::one_line;
@@ -47,8 +47,8 @@ impl std::fmt::Display for Tally {
     }
 }
 
-fn describe(outcome: &Outcome) -> String {
-    let counts = if let Outcome::Swept(report) = outcome {
+fn describe(outcome: &PayloadOutcome) -> String {
+    let counts = if let PayloadOutcome::Swept(report) = outcome {
         format!(
             ": {} attached, {} added to group, {} would be attached, {} existing skipped",
             report.attached, report.added_to_group, report.would_attach, report.existing

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
 use force_mfa::event::IgnoreReason;
-use force_mfa::handler::Handler;
-use force_mfa::outcome::{Handled, Outcome};
+use force_mfa::handler::{Handled, Handler, PayloadOutcome};
+use force_mfa::outcome::Outcome;
 use force_mfa::settings::Mode;
 use tokio::time::Instant;
 
@@ -127,21 +127,25 @@ async fn drain(
 /// Whether the message has served its purpose. Another account's event has not: the queue is then not that of the
 /// account whose policy it is. Nor has a removal that the settings do not know: the policy or the group is then another.
 fn is_done(handled: &Handled) -> bool {
-    match &handled.result {
+    let Ok(outcome) = &handled.result else { return false };
+    match outcome {
         // A sweep that was meant to report has reported. One that did not finish is an error.
-        Ok(Outcome::Attached { .. } | Outcome::AddedToGroup { .. } | Outcome::Exempt { .. } | Outcome::Swept(_)) => {
+        PayloadOutcome::Swept(_)
+        | PayloadOutcome::User { outcome: Outcome::Attached | Outcome::AddedToGroup(_) | Outcome::Exempt(_), .. } => {
             true
         }
-        Ok(Outcome::Ignored { reason, .. }) => match reason {
-            IgnoreReason::OtherAccount => false,
-            IgnoreReason::OtherEvent => !is_removal(handled),
-            IgnoreReason::FailedCall
-            | IgnoreReason::OtherService
-            | IgnoreReason::NoUserName
-            | IgnoreReason::NotAConsoleUser
-            | IgnoreReason::UserGone => true,
-        },
-        Ok(Outcome::WouldAttach { .. }) | Err(_) => false,
+        PayloadOutcome::User { outcome: Outcome::WouldAttach, .. } => false,
+        PayloadOutcome::User { outcome: Outcome::Ignored(reason), .. } | PayloadOutcome::Ignored(reason) => {
+            match reason {
+                IgnoreReason::OtherAccount => false,
+                IgnoreReason::OtherEvent => !is_removal(handled),
+                IgnoreReason::FailedCall
+                | IgnoreReason::OtherService
+                | IgnoreReason::NoUserName
+                | IgnoreReason::NotAConsoleUser
+                | IgnoreReason::UserGone => true,
+            }
+        }
     }
 }
 
@@ -162,7 +166,7 @@ fn why_kept(handled: &Handled) -> &'static str {
 /// we print what that line would have said before the message is deleted.
 fn call_and_caller(handled: &Handled) -> String {
     match &handled.result {
-        Ok(Outcome::Ignored { reason: IgnoreReason::OtherEvent | IgnoreReason::OtherService, .. }) => {
+        Ok(PayloadOutcome::Ignored(IgnoreReason::OtherEvent | IgnoreReason::OtherService)) => {
             let name = |name: &Option<String>| one_line(name.as_deref().unwrap_or("unknown"));
             format!(": {} by {}", name(&handled.facts.event_name), name(&handled.facts.caller_arn))
         }

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use force_mfa::credential_report::KEY_IN_USE;
 use force_mfa::enforce::Enforcer;
 use force_mfa::event::Facts;
-use force_mfa::outcome::{Handled, Outcome};
+use force_mfa::handler::{Handled, PayloadOutcome};
 use force_mfa::settings::Mode;
 use force_mfa::sweep::{SweepError, SweepReport, sweep};
 use tokio::time::Instant;
@@ -176,7 +176,7 @@ async fn sweep_with_progress(
     match result {
         Ok(report) => Ok(report),
         Err(SweepError::Incomplete(report)) => Ok(*report),
-        Err(error) => Err(error.into()),
+        Err(SweepError::Account(error)) => Err(error.into()),
     }
 }
 
@@ -192,7 +192,7 @@ fn told(enforcer: &Enforcer, report: SweepReport, format: Format) -> Result<Exit
             if report.remaining > 0 {
                 note(&format!("{} users were not looked at, since the time was over", report.remaining));
             }
-            let handled = Handled::now(Facts::default(), Ok(Outcome::Swept(Box::new(report))));
+            let handled = Handled::now(Facts::default(), Ok(PayloadOutcome::Swept(Box::new(report))));
             print(&handled.reply().unwrap_or_default().to_string())?;
         }
     }
