@@ -5,8 +5,8 @@ CYCLONEDX := .tools/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 
 .PHONY: drill sbom offline-build demo-recording
 
-drill: | need-cargo ## Failure drills, with what became of 10,000 events
-	$(CARGO) test --locked --all-features --test drills -- --show-output
+drill: | need-cargo ## Failure scenarios, with what became of 10,000 events
+	$(CARGO) test --locked --all-features --test failure_scenarios -- --show-output
 
 sbom: $(CYCLONEDX)/bin/cargo-cyclonedx | need-cargo ## What each binary is built from, as CycloneDX files in dist/
 	@mkdir -p dist

@@ -2,7 +2,7 @@
 
 SECOND_EVALUATOR := tests/policy/simulate
 policy-example = cargo run --quiet --locked --all-features --example
-policy-actions = node $(SECOND_EVALUATOR)/actions.mjs | $(policy-example) policy-actions -- docs/policy-actions.md
+policy-actions = node $(SECOND_EVALUATOR)/actions.mjs | $(policy-example) policy_actions -- docs/policy-actions.md
 
 check: policy-cross-check
 
@@ -12,7 +12,7 @@ walk: ## What a new user meets under the policy, step by step
 	@$(policy-example) walk -- $(if $(ALL),--all)
 
 policy-cross-check: second-evaluator ## Two evaluators on the policy: its test rows, and every action of AWS
-	$(policy-example) policy-decisions | node $(SECOND_EVALUATOR)/compare.mjs
+	$(policy-example) policy_decisions | node $(SECOND_EVALUATOR)/compare.mjs
 	$(policy-actions) | node $(SECOND_EVALUATOR)/compare.mjs
 
 policy-actions: second-evaluator ## Write docs/policy-actions.md after a change of the policy that is meant

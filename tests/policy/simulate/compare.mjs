@@ -1,4 +1,4 @@
-// Asks a second evaluator for the decision of every row that the examples `policy-decisions` and `policy-actions`
+// Asks a second evaluator for the decision of every row that the examples `policy_decisions` and `policy_actions`
 // print, and fails where the two differ. A line `{name, policies}` gives policies a name, which later rows use; the
 // last line is `{end: NUMBER OF ROWS}`, so that a run that broke off is not taken for a short one.
 import { createInterface } from 'node:readline'

@@ -1,5 +1,5 @@
-//! Failure drills: what is known to go wrong around the function, tried without AWS. Lambda's two more tries, its failure
-//! queue and the redrive are played here; IAM is the one in memory, or a socket that misbehaves.
+//! What is known to go wrong around the function, tried without AWS. These tests play Lambda's two retries, its failure
+//! queue and the redrive; IAM is the fake one in memory, or a socket that does not answer.
 
 mod support;
 
@@ -72,7 +72,7 @@ fn on_failure(payload: &Value, condition: &str, done: Option<&Done>) -> Value {
     message
 }
 
-// The failure map, row by row.
+// One failure each.
 
 #[tokio::test(start_paused = true)]
 async fn a_rules_dead_letter_is_the_event_and_is_redriven_as_it_is() {
@@ -92,7 +92,7 @@ async fn a_schedules_dead_letter_is_redriven_as_a_sweep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_function_that_may_not_run_leaves_its_events_for_the_redrive() {
+async fn an_event_that_lambda_could_not_deliver_is_redriven() {
     let account = FakeIam::default().with_console_user("alice");
     let handler = environment(&account, 0).await;
     // Throttled for six hours, or a reserved concurrency of 0.
@@ -103,7 +103,7 @@ async fn a_function_that_may_not_run_leaves_its_events_for_the_redrive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_lost_altogether_is_found_by_the_next_sweep() {
+async fn the_next_sweep_finds_the_user_of_a_lost_event() {
     let account = FakeIam::default().with_console_user("alice");
     let done = invoke(&environment(&account, 0).await, &json!({ "sweep": {} })).await;
     assert!(account.is_covered("alice"));
@@ -112,7 +112,7 @@ async fn an_event_that_is_lost_altogether_is_found_by_the_next_sweep() {
 
 /// What goes wrong between the function and IAM, the error that comes of it, and that nobody is lost.
 #[tokio::test(start_paused = true)]
-async fn whatever_is_wrong_with_iam_the_event_is_kept_and_a_redrive_mends_it() {
+async fn every_iam_failure_keeps_the_event_for_redrive() {
     let rows = [
         ("a throttle storm", Fault::Error(400, "Throttling"), "throttled"),
         ("a server error", Fault::Error(500, "ServiceFailure"), "iam_unavailable"),
@@ -144,7 +144,7 @@ async fn whatever_is_wrong_with_iam_the_event_is_kept_and_a_redrive_mends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_that_passes_is_over_before_the_failure_queue() {
+async fn a_failure_that_passes_ends_before_the_queue() {
     for (number, fault) in [
         Fault::Error(400, "Throttling"),
         Fault::Error(503, "ServiceUnavailable"),
@@ -170,7 +170,7 @@ async fn trouble_that_passes_is_over_before_the_failure_queue() {
     }
 }
 
-// The great drill.
+// Many failures at once.
 
 const USERS: usize = 4591;
 const WITH_PASSWORD: usize = 4500;
@@ -179,15 +179,15 @@ const AT_ONCE: usize = 50;
 /// Events come so far apart.
 const APART: Duration = Duration::from_millis(20);
 
-/// 10,000 deliveries: `CreateUser` and `CreateLoginProfile`, out of order, one in ten of them twice. One call in ten fails;
-/// besides, IAM refuses everybody for a while, and is ill for one user in ten, for some so long that three tries are not
-/// enough. Everybody ends covered or in the failure queue, and after a redrive covered.
+/// 10,000 deliveries: `CreateUser` and `CreateLoginProfile`, out of order, one in ten of them twice. One call in ten
+/// fails. IAM also throttles every call for ten seconds, and fails for one user in ten, for some of them so long that
+/// three tries are not enough. Each user ends covered or in the failure queue, and after a redrive covered.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_events_with_faults_and_duplicates_leave_nobody_out() {
     let mut runner = TestRunner::deterministic();
     let started = Instant::now();
-    let ill = illnesses(&mut runner);
-    let account = FakeIam::default().with_faults(faults(started, ill));
+    let failing = failing_users(&mut runner);
+    let account = FakeIam::default().with_faults(faults(started, failing));
     for number in 0..USERS {
         account.world().users.extend(FakeIam::default().with_user(&name(number), |_| {}).world().users.clone());
         if number % 29 == 0 {
@@ -240,17 +240,18 @@ async fn ten_thousand_events_with_faults_and_duplicates_leave_nobody_out() {
     }
 
     let queued: BTreeSet<String> = queue.iter().map(user_of).collect();
-    let neither: Vec<String> = wanted().filter(|user| !account.is_covered(user) && !queued.contains(user)).collect();
+    let neither: Vec<String> =
+        should_be_covered().filter(|user| !account.is_covered(user) && !queued.contains(user)).collect();
     println!(
         "10,000 deliveries, {} calls: {ends:?}; {} messages of {} users in the failure queue; {} users covered, {} in neither",
         account.calls().len(),
         queue.len(),
         queued.len(),
-        wanted().filter(|user| account.is_covered(user)).count(),
+        should_be_covered().filter(|user| account.is_covered(user)).count(),
         neither.len()
     );
     assert!(neither.is_empty(), "{neither:?}");
-    let uncovered = wanted().filter(|user| !account.is_covered(user)).count();
+    let uncovered = should_be_covered().filter(|user| !account.is_covered(user)).count();
     assert!(uncovered > 20, "the queue is put to the test by {uncovered} users");
 
     let account = account.with_faults(|_, _| None);
@@ -259,22 +260,22 @@ async fn ten_thousand_events_with_faults_and_duplicates_leave_nobody_out() {
         let done = invoke(&handler, message).await;
         assert_eq!(done.error_type, "", "{}", done.message);
     }
-    let left: Vec<String> = wanted().filter(|user| !account.is_covered(user)).collect();
+    let left: Vec<String> = should_be_covered().filter(|user| !account.is_covered(user)).collect();
     println!("after the redrive: {} users uncovered", left.len());
     assert!(left.is_empty(), "{left:?}");
-    let unwanted = (0..USERS).map(name).filter(|user| account.is_covered(user)).count() - wanted().count();
+    let unwanted = (0..USERS).map(name).filter(|user| account.is_covered(user)).count() - should_be_covered().count();
     assert_eq!(unwanted, 0, "nobody else is covered");
     let sweep = invoke(&handler, &json!({ "sweep": {} })).await;
     assert_eq!((&sweep.reply["attached"], &sweep.reply["added_to_group"]), (&json!(0), &json!(0)), "{}", sweep.reply);
 }
 
-/// Every hundredth is exempt.
+/// The name of every hundredth user is exempt.
 fn name(number: usize) -> String {
     if number.is_multiple_of(100) { format!("break-glass-{number}") } else { format!("user-{number}") }
 }
 
-/// Who is to be covered.
-fn wanted() -> impl Iterator<Item = String> {
+/// The users who must be covered at the end.
+fn should_be_covered() -> impl Iterator<Item = String> {
     (0..WITH_PASSWORD).map(name).filter(|name| name.starts_with("user-"))
 }
 
@@ -291,8 +292,8 @@ fn deliveries(runner: &mut TestRunner) -> Vec<(&'static str, usize)> {
     Just(all).prop_shuffle().new_tree(runner).unwrap().current()
 }
 
-/// For how many of its calls IAM is ill for a user, and how; one user in ten.
-fn illnesses(runner: &mut TestRunner) -> BTreeMap<String, (u32, Fault)> {
+/// One user in ten, with the number of calls that fail for them, and how they fail.
+fn failing_users(runner: &mut TestRunner) -> BTreeMap<String, (u32, Fault)> {
     let chosen = subsequence((0..USERS).collect::<Vec<_>>(), USERS / 10).new_tree(runner).unwrap().current();
     let faults = vec![
         Fault::Error(400, "Throttling"),
@@ -303,13 +304,13 @@ fn illnesses(runner: &mut TestRunner) -> BTreeMap<String, (u32, Fault)> {
         Fault::Hang,
         Fault::Reset,
     ];
-    let illness = (1..40_u32, select(faults));
-    chosen.into_iter().map(|number| (name(number), illness.new_tree(runner).unwrap().current())).collect()
+    let failure = (1..40_u32, select(faults));
+    chosen.into_iter().map(|number| (name(number), failure.new_tree(runner).unwrap().current())).collect()
 }
 
 fn faults(
     started: Instant,
-    mut ill: BTreeMap<String, (u32, Fault)>,
+    mut failing: BTreeMap<String, (u32, Fault)>,
 ) -> impl FnMut(&str, &str) -> Option<Fault> + Send + 'static {
     let passing = [
         Fault::Error(400, "Throttling"),
@@ -328,7 +329,7 @@ fn faults(
         if (Duration::from_mins(1)..Duration::from_secs(70)).contains(&since) {
             return Some(Fault::Error(400, "Throttling"));
         }
-        if let Some((left, fault)) = ill.get_mut(user)
+        if let Some((left, fault)) = failing.get_mut(user)
             && *left > 0
         {
             *left -= 1;
@@ -370,7 +371,7 @@ async fn run_against(scheme: &str, bad: usize, account: &FakeIam) -> Run {
 }
 
 #[tokio::test]
-async fn connections_that_hang_are_given_up_and_the_next_one_does_it() {
+async fn a_connection_that_hangs_is_replaced_by_another() {
     let account = FakeIam::default().with_console_user("alice");
     // The one that is opened at the start, and the first call's.
     let run = run_against("http", 2, &account).await;

@@ -1,13 +1,13 @@
 //! Prints the rows of the tests of the policy and of the auditor's role, one JSON object a line, with the
 //! policies in full and the decision made here, so that another evaluator can be asked the same.
 
-#[path = "auditor.rs"]
+#[path = "../tests/policy/auditor.rs"]
 mod auditor;
-#[path = "evaluation.rs"]
+#[path = "../tests/policy/evaluation.rs"]
 mod evaluation;
-#[path = "rows.rs"]
+#[path = "../tests/policy/rows.rs"]
 mod rows;
-#[path = "template.rs"]
+#[path = "../tests/policy/template.rs"]
 mod template;
 
 use serde_json::json;

@@ -1,9 +1,10 @@
-//! A year in the life of an account, made up at random and told to the function: users come, go, change their names,
-//! get and lose passwords; events are lost, doubled, late; IAM lags, throttles and fails. Whatever happens, the promises
-//! of the guard hold after each invocation, and after the last sweep nobody is left out.
+//! Months in an account's life, made up at random: users are created, renamed and deleted, get and lose passwords;
+//! events are lost, doubled or late; IAM lags, throttles and fails. The function's promises must hold after each
+//! invocation, and after the last sweep every user who should be covered is covered.
 //!
-//! `PROPTEST_CASES` sets the number of stories a test, `PROPTEST_RNG_SEED` makes them the same again. A story that
-//! breaks a promise is shortened, told with what came of each step, and its seed is kept in `tests/year.seeds`.
+//! `PROPTEST_CASES` sets the number of histories for each test; `PROPTEST_RNG_SEED` makes the same ones again. A history
+//! that breaks a promise is shortened and printed with the result of each step. Its seed is kept in
+//! `tests/random_histories.seeds`.
 
 mod support;
 
@@ -27,57 +28,57 @@ use support::fake_iam::{FakeIam, Fault, GROUP, Group, POLICY, User, World, sdk_c
 use support::{Done, done, event, settings};
 use tokio::time::Instant;
 
-/// Stories a test; with four tests, 2,400 in all.
-const STORIES: u32 = 600;
+/// Histories for each test; with four tests, 2,400 in all.
+const HISTORIES: u32 = 600;
 
 #[test]
-fn new_console_users_are_covered_and_existing_ones_left_alone() {
-    tell(Guard { enforces: true, existing: false, all_users: false });
+fn new_users_are_covered_and_existing_ones_skipped() {
+    check_random_histories(Installation { enforces: true, existing: false, all_users: false });
 }
 
 #[test]
-fn existing_console_users_are_covered_where_that_is_set() {
-    tell(Guard { enforces: true, existing: true, all_users: false });
+fn existing_users_are_covered_if_that_is_set() {
+    check_random_histories(Installation { enforces: true, existing: true, all_users: false });
 }
 
 #[test]
-fn users_without_a_password_are_covered_where_all_users_are_in_scope() {
-    tell(Guard { enforces: true, existing: false, all_users: true });
+fn users_without_a_password_are_covered_in_all_users() {
+    check_random_histories(Installation { enforces: true, existing: false, all_users: true });
 }
 
 #[test]
 fn report_mode_never_writes() {
-    tell(Guard { enforces: false, existing: true, all_users: false });
+    check_random_histories(Installation { enforces: false, existing: true, all_users: false });
 }
 
-fn tell(guard: Guard) {
-    let seeds = FileFailurePersistence::Direct("tests/year.seeds");
+fn check_random_histories(installation: Installation) {
+    let seeds = FileFailurePersistence::Direct("tests/random_histories.seeds");
     let mut config = Config { failure_persistence: Some(Box::new(seeds)), ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = STORIES;
+        config.cases = HISTORIES;
     }
-    let result = TestRunner::new(config).run(&story(guard), |story| {
+    let result = TestRunner::new(config).run(&history(installation), |history| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-        runtime.block_on(live(&story)).map_err(TestCaseError::fail)
+        runtime.block_on(run_history(&history)).map_err(TestCaseError::fail)
     });
     if let Err(error) = result {
         panic!("{error}");
     }
 }
 
-// What a story is made of.
+// What a history is made of.
 
-/// How the guard is set in all stories of a test.
+/// The settings that are the same in all histories of a test.
 #[derive(Clone, Copy)]
-struct Guard {
+struct Installation {
     enforces: bool,
     existing: bool,
     all_users: bool,
 }
 
 #[derive(Clone)]
-struct Story {
-    guard: Guard,
+struct History {
+    installation: Installation,
     /// Whether a path and a tag exempt; the name does in any case.
     exempt_by_attributes: bool,
     overflow_group: bool,
@@ -89,20 +90,20 @@ struct Story {
     steps: Vec<Step>,
 }
 
-/// A user who is there when the story begins, two hours after the policy.
+/// A user who is there when the history begins, two hours after the policy.
 #[derive(Clone)]
 struct Start {
     who: Name,
-    /// Hours before the story.
+    /// Hours before the history.
     created: i64,
     password: Option<i64>,
     covered: bool,
-    like: Like,
+    traits: UserTraits,
 }
 
 /// What exempts a user, or fills its quotas.
 #[derive(Clone, Copy)]
-struct Like {
+struct UserTraits {
     path: &'static str,
     tagged: bool,
     policies_full: bool,
@@ -115,12 +116,12 @@ const NAMES: [Name; 4] = ["alice", "bob", "carol", "break-glass"];
 const EXEMPT_NAME: Name = "break-glass";
 const EXEMPT_PATH: &str = "/service/";
 const EXEMPT_TAG: (&str, &str) = ("mfa-exempt", "true");
-/// A group that is not the guard's, to which the policy is attached too.
+/// A group of the account's own, to which the policy is attached too.
 const TEAM: &str = "team";
 
-/// What EventBridge makes of a call: after how many seconds each copy of its event comes; none if it is lost.
+/// How the event of a call arrives: after how many seconds each copy comes. No copies: the event is lost.
 #[derive(Clone)]
-struct News {
+struct EventDelivery {
     copies: Vec<u32>,
     /// The caller typed the name in capitals.
     capitals: bool,
@@ -130,45 +131,45 @@ struct News {
 enum Step {
     Create {
         who: Name,
-        like: Like,
+        traits: UserTraits,
         unseen: u32,
-        news: News,
+        delivery: EventDelivery,
     },
     GivePassword {
         who: Name,
         by_oneself: bool,
         unseen: u32,
-        news: News,
+        delivery: EventDelivery,
     },
     ChangePassword {
         who: Name,
-        news: News,
+        delivery: EventDelivery,
     },
     RemovePassword {
         who: Name,
-        news: News,
+        delivery: EventDelivery,
     },
     Rename {
         who: Name,
         to: Name,
-        news: News,
+        delivery: EventDelivery,
     },
     Delete {
         who: Name,
-        news: News,
+        delivery: EventDelivery,
     },
-    Become {
+    ChangeAttributes {
         who: Name,
-        like: Like,
+        traits: UserTraits,
     },
     Detach {
         who: Name,
-        news: News,
+        delivery: EventDelivery,
     },
     Leave {
         who: Name,
         group: &'static str,
-        news: News,
+        delivery: EventDelivery,
     },
     JoinTeam {
         who: Name,
@@ -184,7 +185,7 @@ enum Step {
     Redrive,
 }
 
-fn story(guard: Guard) -> impl Strategy<Value = Story> {
+fn history(installation: Installation) -> impl Strategy<Value = History> {
     let start: Vec<_> = NAMES.iter().map(|who| option::of(start(who))).collect();
     let without_group = prop::bool::weighted(0.2);
     let details = (any::<bool>(), without_group, select(vec![1000, 2, 1]), 0..3_u32);
@@ -192,29 +193,25 @@ fn story(guard: Guard) -> impl Strategy<Value = Story> {
         let (exempt_by_attributes, without_group, page, report_takes) = details;
         let overflow_group = !without_group;
         let start = start.into_iter().flatten().collect();
-        Story { guard, exempt_by_attributes, overflow_group, page, report_takes, start, steps }
+        History { installation, exempt_by_attributes, overflow_group, page, report_takes, start, steps }
     })
 }
 
 fn start(who: Name) -> impl Strategy<Value = Start> {
     let hours = select(vec![1, 5, 9000]);
-    (hours.clone(), option::of(hours), prop::bool::weighted(0.2), like()).prop_map(
-        move |(created, password, covered, like)| {
+    (hours.clone(), option::of(hours), prop::bool::weighted(0.2), user_traits()).prop_map(
+        move |(created, password, covered, traits)| {
             let password = password.map(|hours: i64| hours.min(created));
-            Start { who, created, password, covered, like }
+            Start { who, created, password, covered, traits }
         },
     )
 }
 
-fn like() -> impl Strategy<Value = Like> {
+fn user_traits() -> impl Strategy<Value = UserTraits> {
     let path = prop_oneof![3 => Just("/"), 1 => Just("/service/ci/"), 1 => Just("/eng/")];
     let rarely = || prop::bool::weighted(0.2);
-    (path, rarely(), rarely(), prop::bool::weighted(0.1)).prop_map(|(path, tagged, policies_full, groups_full)| Like {
-        path,
-        tagged,
-        policies_full,
-        groups_full,
-    })
+    (path, rarely(), rarely(), prop::bool::weighted(0.1))
+        .prop_map(|(path, tagged, policies_full, groups_full)| UserTraits { path, tagged, policies_full, groups_full })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -223,16 +220,16 @@ fn step() -> impl Strategy<Value = Step> {
     let group = select(vec![GROUP, TEAM]);
     let wait = select(vec![1, 4, 60, 150, 250, 60 * 24 * 30]);
     prop_oneof![
-        4 => (who(), like(), unseen(), news()).prop_map(|(who, like, unseen, news)| Step::Create { who, like, unseen, news }),
-        6 => (who(), prop::bool::weighted(0.2), unseen(), news())
-            .prop_map(|(who, by_oneself, unseen, news)| Step::GivePassword { who, by_oneself, unseen, news }),
-        1 => (who(), news()).prop_map(|(who, news)| Step::ChangePassword { who, news }),
-        2 => (who(), news()).prop_map(|(who, news)| Step::RemovePassword { who, news }),
-        3 => (who(), who(), news()).prop_map(|(who, to, news)| Step::Rename { who, to, news }),
-        3 => (who(), news()).prop_map(|(who, news)| Step::Delete { who, news }),
-        1 => (who(), like()).prop_map(|(who, like)| Step::Become { who, like }),
-        3 => (who(), news()).prop_map(|(who, news)| Step::Detach { who, news }),
-        2 => (who(), group, news()).prop_map(|(who, group, news)| Step::Leave { who, group, news }),
+        4 => (who(), user_traits(), unseen(), event_delivery()).prop_map(|(who, traits, unseen, delivery)| Step::Create { who, traits, unseen, delivery }),
+        6 => (who(), prop::bool::weighted(0.2), unseen(), event_delivery())
+            .prop_map(|(who, by_oneself, unseen, delivery)| Step::GivePassword { who, by_oneself, unseen, delivery }),
+        1 => (who(), event_delivery()).prop_map(|(who, delivery)| Step::ChangePassword { who, delivery }),
+        2 => (who(), event_delivery()).prop_map(|(who, delivery)| Step::RemovePassword { who, delivery }),
+        3 => (who(), who(), event_delivery()).prop_map(|(who, to, delivery)| Step::Rename { who, to, delivery }),
+        3 => (who(), event_delivery()).prop_map(|(who, delivery)| Step::Delete { who, delivery }),
+        1 => (who(), user_traits()).prop_map(|(who, traits)| Step::ChangeAttributes { who, traits }),
+        3 => (who(), event_delivery()).prop_map(|(who, delivery)| Step::Detach { who, delivery }),
+        2 => (who(), group, event_delivery()).prop_map(|(who, group, delivery)| Step::Leave { who, group, delivery }),
         1 => who().prop_map(|who| Step::JoinTeam { who }),
         3 => wait.prop_map(|minutes| Step::Wait { minutes }),
         3 => vec(option::weighted(0.7, fault()), 1..12).prop_map(|calls| Step::Trouble { calls }),
@@ -241,10 +238,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn news() -> impl Strategy<Value = News> {
+fn event_delivery() -> impl Strategy<Value = EventDelivery> {
     let delay = || select(vec![3_u32, 15, 100, 200, 3600, 20_000]);
     let copies = prop_oneof![6 => vec(delay(), 1), 2 => vec(delay(), 0), 2 => vec(delay(), 2)];
-    (copies, prop::bool::weighted(0.1)).prop_map(|(copies, capitals)| News { copies, capitals })
+    (copies, prop::bool::weighted(0.1)).prop_map(|(copies, capitals)| EventDelivery { copies, capitals })
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -261,29 +258,29 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-// How a story goes.
+// How a history goes.
 
-/// The account and the world around the function, as they are at one moment of a story.
-struct Year {
-    guard: Guard,
+/// The account and the world around the function, as they are at one moment of a history.
+struct Simulation {
+    installation: Installation,
     exempt_by_attributes: bool,
     overflow_group: bool,
     account: FakeIam,
     handler: Handler,
     trouble: Arc<Mutex<VecDeque<Option<Fault>>>>,
     began: DateTime<Utc>,
-    under_way: Vec<Delivery>,
+    under_way: Vec<PendingInvocation>,
     /// The failure queue.
     dead: Vec<Record>,
     /// Who is in the credential report, by name: when it was made, and its password.
     report: Report,
-    /// What has happened, line by line.
-    told: String,
+    /// What has happened, one line for each step and invocation.
+    log: String,
 }
 
 type Report = BTreeMap<String, (DateTime<Utc>, Option<DateTime<Utc>>)>;
 
-/// An IAM call as CloudTrail tells it.
+/// An IAM call as CloudTrail records it.
 #[derive(Clone)]
 struct Record {
     name: &'static str,
@@ -294,7 +291,7 @@ struct Record {
     failed: bool,
 }
 
-struct Delivery {
+struct PendingInvocation {
     due: DateTime<Utc>,
     tries: u32,
     record: Record,
@@ -311,16 +308,16 @@ struct Before {
 /// A broken promise.
 type Broken = String;
 
-async fn live(story: &Story) -> Result<(), Broken> {
-    let mut year = Year::begin(story).await;
-    let result = year.go(story).await;
-    result.map_err(|broken| format!("{broken}\n\nWhat happened:\n{}", year.told))
+async fn run_history(history: &History) -> Result<(), Broken> {
+    let mut simulation = Simulation::begin(history).await;
+    let result = simulation.run(history).await;
+    result.map_err(|broken| format!("{broken}\n\nWhat happened:\n{}", simulation.log))
 }
 
-impl Year {
-    async fn begin(story: &Story) -> Self {
+impl Simulation {
+    async fn begin(history: &History) -> Self {
         static REGION: AtomicU32 = AtomicU32::new(0);
-        let Story { guard, exempt_by_attributes, overflow_group, .. } = *story;
+        let History { installation, exempt_by_attributes, overflow_group, .. } = *history;
         let trouble: Arc<Mutex<VecDeque<Option<Fault>>>> = Arc::default();
         let for_iam = trouble.clone();
         let account = FakeIam::default().with_faults(move |action, _| {
@@ -331,14 +328,14 @@ impl Year {
         let began = {
             let mut world = account.world();
             world.policy_created = Some(world.now - TimeDelta::hours(2));
-            (world.page, world.report_takes) = (story.page, story.report_takes);
+            (world.page, world.report_takes) = (history.page, history.report_takes);
             let team = Group { name: TEAM.into(), policies: BTreeSet::from([POLICY.into()]), ..Group::default() };
             world.groups.insert(TEAM.into(), team);
-            for (n, start) in (0..).zip(&story.start) {
-                // No two users are made at one time: only that tells them apart when names change.
+            for (n, start) in (0..).zip(&history.start) {
+                // Each user is created at another time: a rename changes everything else that identifies a user.
                 let created = world.now - TimeDelta::hours(start.created) - TimeDelta::minutes(n);
                 let mut user = User { name: start.who.into(), created, ..User::default() };
-                start.like.apply(&mut user);
+                start.traits.apply(&mut user);
                 if let Some(hours) = start.password {
                     user.set_password(created.max(world.now - TimeDelta::hours(hours)));
                 }
@@ -350,22 +347,22 @@ impl Year {
             world.now
         };
         let settings = settings(&[
-            ("FORCE_MFA_MODE", if guard.enforces { "enforce" } else { "report" }),
-            ("FORCE_MFA_EXISTING_USERS", if guard.existing { "enforce" } else { "report" }),
-            ("FORCE_MFA_SCOPE", if guard.all_users { "all-users" } else { "console-users" }),
+            ("FORCE_MFA_MODE", if installation.enforces { "enforce" } else { "report" }),
+            ("FORCE_MFA_EXISTING_USERS", if installation.existing { "enforce" } else { "report" }),
+            ("FORCE_MFA_SCOPE", if installation.all_users { "all-users" } else { "console-users" }),
             ("FORCE_MFA_EXEMPT_USERS", EXEMPT_NAME),
             ("FORCE_MFA_EXEMPT_PATHS", if exempt_by_attributes { EXEMPT_PATH } else { "" }),
             ("FORCE_MFA_EXEMPT_TAG", if exempt_by_attributes { "mfa-exempt=true" } else { "" }),
             ("FORCE_MFA_OVERFLOW_GROUP", if overflow_group { GROUP } else { "" }),
         ]);
-        // The SDK counts its retries by region for a whole process; a region of its own keeps stories apart.
-        let region = aws_config::Region::new(format!("story-{}", REGION.fetch_add(1, Ordering::Relaxed)));
+        // The SDK counts its retries by region for a whole process; a region of its own keeps histories apart.
+        let region = aws_config::Region::new(format!("history-{}", REGION.fetch_add(1, Ordering::Relaxed)));
         let config = sdk_config(None).to_builder().region(region).build();
         let connector = aws_smithy_runtime_api::client::http::SharedHttpConnector::new(account.clone());
         let handler = Handler::new(settings, Iam::with_connector(&config, connector).await);
-        let (under_way, dead, report, told) = (Vec::new(), Vec::new(), Report::new(), String::new());
+        let (under_way, dead, report, log) = (Vec::new(), Vec::new(), Report::new(), String::new());
         Self {
-            guard,
+            installation,
             exempt_by_attributes,
             overflow_group,
             account,
@@ -375,17 +372,17 @@ impl Year {
             under_way,
             dead,
             report,
-            told,
+            log,
         }
     }
 
-    async fn go(&mut self, story: &Story) -> Result<(), Broken> {
-        for step in &story.steps {
+    async fn run(&mut self, history: &History) -> Result<(), Broken> {
+        for step in &history.steps {
             self.pass(TimeDelta::seconds(20)).await?;
-            self.tell(&format!("{step:?}"));
+            self.log(&format!("{step:?}"));
             self.take(step).await?;
         }
-        self.tell("all is well with IAM again, and all that is under way arrives");
+        self.log("all is well with IAM again, and all that is under way arrives");
         self.trouble.lock().unwrap().clear();
         self.account.world().users.values_mut().for_each(|user| user.unseen_for = 0);
         self.sweep().await?;
@@ -394,25 +391,25 @@ impl Year {
         }
         self.pass(TimeDelta::minutes(4 * 60 + 1)).await?;
         self.sweep().await?;
-        self.nobody_is_left_out()
+        self.no_user_is_left_out()
     }
 
     /// Takes one step. A call that cannot succeed fails, as it would with IAM, and its event says so.
     async fn take(&mut self, step: &Step) -> Result<(), Broken> {
         let now = self.account.world().now;
         match step {
-            Step::Create { who, like, unseen, news } => {
+            Step::Create { who, traits, unseen, delivery } => {
                 let mut world = self.account.world();
                 let is_new = !world.users.contains_key(*who);
                 if is_new {
                     let mut user = User { name: (*who).into(), created: now, unseen_for: *unseen, ..User::default() };
-                    like.apply(&mut user);
+                    traits.apply(&mut user);
                     world.users.insert((*who).into(), user);
                 }
                 drop(world);
-                self.send("CreateUser", who, is_new, "", false, news);
+                self.send("CreateUser", who, is_new, "", false, delivery);
             }
-            Step::GivePassword { who, by_oneself, unseen, news } => {
+            Step::GivePassword { who, by_oneself, unseen, delivery } => {
                 let given = self.change(who, |user| {
                     let has_none = user.password.is_none();
                     if has_none {
@@ -421,20 +418,20 @@ impl Year {
                     }
                     has_none
                 });
-                self.send("CreateLoginProfile", who, given, "", *by_oneself, news);
+                self.send("CreateLoginProfile", who, given, "", *by_oneself, delivery);
             }
-            Step::ChangePassword { who, news } => {
+            Step::ChangePassword { who, delivery } => {
                 let changed = self.change(who, |user| {
                     user.password_changed = user.password.map(|_| now);
                     user.password.is_some()
                 });
-                self.send("UpdateLoginProfile", who, changed, "", false, news);
+                self.send("UpdateLoginProfile", who, changed, "", false, delivery);
             }
-            Step::RemovePassword { who, news } => {
+            Step::RemovePassword { who, delivery } => {
                 let removed = self.change(who, |user| user.password.take().is_some());
-                self.send("DeleteLoginProfile", who, removed, "", false, news);
+                self.send("DeleteLoginProfile", who, removed, "", false, delivery);
             }
-            Step::Rename { who, to, news } => {
+            Step::Rename { who, to, delivery } => {
                 let mut world = self.account.world();
                 let user = if world.users.contains_key(*to) { None } else { world.users.remove(*who) };
                 let renamed = user.is_some();
@@ -447,28 +444,28 @@ impl Year {
                     }
                 }
                 drop(world);
-                self.send("UpdateUser", who, renamed, "", false, news);
+                self.send("UpdateUser", who, renamed, "", false, delivery);
             }
-            Step::Delete { who, news } => {
+            Step::Delete { who, delivery } => {
                 let mut world = self.account.world();
                 let deleted = world.users.remove(*who).is_some();
                 world.groups.values_mut().for_each(|group| group.members.retain(|member| member != who));
                 drop(world);
-                self.send("DeleteUser", who, deleted, "", false, news);
+                self.send("DeleteUser", who, deleted, "", false, delivery);
             }
-            Step::Become { who, like } => {
+            Step::ChangeAttributes { who, traits } => {
                 self.change(who, |user| {
-                    like.apply(user);
+                    traits.apply(user);
                     true
                 });
             }
-            Step::Detach { who, news } => {
+            Step::Detach { who, delivery } => {
                 let detached = self.change(who, |user| user.policies.remove(POLICY));
-                self.send("DetachUserPolicy", who, detached, "", false, news);
+                self.send("DetachUserPolicy", who, detached, "", false, delivery);
             }
-            Step::Leave { who, group, news } => {
+            Step::Leave { who, group, delivery } => {
                 let left = self.account.world().groups.get_mut(*group).is_some_and(|group| group.members.remove(*who));
-                self.send("RemoveUserFromGroup", who, left, group, false, news);
+                self.send("RemoveUserFromGroup", who, left, group, false, delivery);
             }
             Step::JoinTeam { who } => {
                 let mut world = self.account.world();
@@ -505,18 +502,18 @@ impl Year {
         succeeded: bool,
         group: &'static str,
         by_oneself: bool,
-        news: &News,
+        delivery: &EventDelivery,
     ) {
         let at = self.account.world().now;
-        let who = if news.capitals { who.to_ascii_uppercase() } else { who.to_owned() };
+        let who = if delivery.capitals { who.to_ascii_uppercase() } else { who.to_owned() };
         let record = Record { name, who, at, group, by_oneself, failed: !succeeded };
-        for seconds in &news.copies {
+        for seconds in &delivery.copies {
             let due = at + TimeDelta::seconds((*seconds).into());
-            self.under_way.push(Delivery { due, tries: 0, record: record.clone() });
+            self.under_way.push(PendingInvocation { due, tries: 0, record: record.clone() });
         }
     }
 
-    /// The event as it is sent now. Its age is real, while the story's clock is not.
+    /// The event as it is sent now. Its age is real, while the history's clock is not.
     fn payload(&self, record: &Record) -> Value {
         let age = self.account.world().now - record.at;
         let mut payload = event(record.name, &record.who, age.num_seconds());
@@ -544,7 +541,7 @@ impl Year {
                 self.account.world().now = until;
                 return Ok(());
             }
-            let Delivery { due, tries, record } = self.under_way.remove(0);
+            let PendingInvocation { due, tries, record } = self.under_way.remove(0);
             {
                 let mut world = self.account.world();
                 world.now = world.now.max(due);
@@ -553,7 +550,7 @@ impl Year {
             if self.deliver(&record, &payload).await? {
                 if tries < 2 {
                     let due = due + TimeDelta::minutes(i64::from(tries) + 1);
-                    self.under_way.push(Delivery { due, tries: tries + 1, record });
+                    self.under_way.push(PendingInvocation { due, tries: tries + 1, record });
                 } else {
                     self.dead.push(record);
                 }
@@ -566,7 +563,7 @@ impl Year {
         let before = self.before();
         let done = self.invoke(payload).await;
         let age = (self.account.world().now - record.at).num_seconds();
-        self.tell(&format!("  {} {}, {age} s old: {}", record.name, record.who, done.summary()));
+        self.log(&format!("  {} {}, {age} s old: {}", record.name, record.who, done.summary()));
         self.event_promises(record, age, &before, &done)?;
         Ok(!done.error_type.is_empty())
     }
@@ -575,7 +572,7 @@ impl Year {
         let before = self.before();
         let done = self.invoke(&json!({ "sweep": {} })).await;
         let what = if done.error_type.is_empty() { done.reply.to_string() } else { done.message.clone() };
-        self.tell(&format!("  sweep: {what}"));
+        self.log(&format!("  sweep: {what}"));
         self.sweep_promises(&before, &done)
     }
 
@@ -595,10 +592,10 @@ impl Year {
         }
     }
 
-    fn tell(&mut self, line: &str) {
+    fn log(&mut self, line: &str) {
         let since = self.account.world().now - self.began;
         let (days, hours, minutes) = (since.num_days(), since.num_hours() % 24, since.num_minutes() % 60);
-        let _ = writeln!(self.told, "day {days:>3} {hours:02}:{minutes:02}  {line}");
+        let _ = writeln!(self.log, "day {days:>3} {hours:02}:{minutes:02}  {line}");
     }
 
     // The promises.
@@ -619,7 +616,7 @@ impl Year {
             require(written == name, "an event leads to writes to its own user only")?;
             // A young login profile's event is a proof of the password, also when the password has been removed since.
             let proves = record.name == "CreateLoginProfile" && age <= 15 * 60;
-            let may_be = self.guard.all_users || proves;
+            let may_be = self.installation.all_users || proves;
             let has_password = user.is_none_or(|user| user.password.is_some());
             require(may_be || has_password, "nobody without a password is written to")
         })?;
@@ -627,14 +624,14 @@ impl Year {
         let user = world.users.get(&name);
         let covered = world.is_covered(&name);
         if outcome == "attached" || outcome.starts_with("added_to_group") {
-            require(covered, "what is told as done is done")?;
+            require(covered, "what is reported as done is done")?;
         }
         let Some(user) = user.filter(|_| done.error_type.is_empty()) else { return Ok(()) };
         if user.password.is_none() || self.is_exempt(user) {
             return Ok(());
         }
         if before.unseen.contains(&name) {
-            // A story's users are shown late by a number of calls, IAM's by seconds: an old event does not meet them.
+            // A history's users are shown late by a number of calls, IAM's by seconds: an old event does not meet them.
             let looked_up = record.name != "CreateLoginProfile" || age >= 15 * 60;
             let no_password_seen = outcome == "ignored not_a_console_user" && looked_up;
             // The user of a removal existed before it.
@@ -643,10 +640,10 @@ impl Year {
             let well = covered || no_password_seen || gone || outcome == "would_attach";
             return require(well, "a young event of a user who is not visible yet fails");
         }
-        if self.guard.enforces {
+        if self.installation.enforces {
             require(covered, "an event that ends well leaves its user covered")
         } else {
-            require(outcome == "would_attach", "report mode tells what would be done")
+            require(outcome == "would_attach", "report mode reports what would be done")
         }
     }
 
@@ -660,16 +657,16 @@ impl Year {
         let calls = &world.calls[before.calls..];
         self.written_to(&world, calls, |written, user| {
             let Some(user) = user else {
-                // A row of the report stays for five minutes though no list shows its user; where no password is needed,
-                // only AttachUserPolicy then tells that the user is gone.
+                // A sweep keeps a young row of the report although no list shows its user. If no password is needed,
+                // only AttachUserPolicy can then say that the user is gone.
                 let row = self.report.get(written);
                 let young = row.is_some_and(|(created, _)| world.now - *created < TimeDelta::minutes(5));
-                return require(self.guard.all_users && young, "a sweep writes to nobody who is gone");
+                return require(self.installation.all_users && young, "a sweep writes to nobody who is gone");
             };
-            let in_scope = user.password.is_some() || self.guard.all_users;
+            let in_scope = user.password.is_some() || self.installation.all_users;
             require(in_scope, "a sweep writes to nobody without a password, unless all users are in scope")?;
             require(!before.covered.contains(written), "a sweep writes to nobody who is covered")?;
-            require(self.guard.existing || is_new(&world, user), "existing users are left alone where reported")
+            require(self.installation.existing || is_new(&world, user), "existing users are left alone where reported")
         })?;
         let (report, unwell) = match &done.handled.result {
             Ok(_) => (&done.reply, BTreeSet::new()),
@@ -685,7 +682,7 @@ impl Year {
                 return require(!wrote, "a sweep that could not read the account writes nothing");
             }
         };
-        // Whom the sweep can know of: the report does not tell of the user, or tells of its password.
+        // The users whom the sweep can find: the report has no row of the user, or has its present password.
         let in_question = world.users.iter().filter(|(name, user)| {
             let row = self.report.get(*name).filter(|(created, _)| *created == user.created);
             let known = row.is_none_or(|(_, password)| *password == user.password);
@@ -693,18 +690,21 @@ impl Year {
         });
         let uncovered: Vec<&String> =
             in_question.map(|(name, _)| name).filter(|name| !world.is_covered(name)).collect();
-        if self.guard.enforces {
+        if self.installation.enforces {
             let left: Vec<_> = uncovered.into_iter().filter(|name| !unwell.contains(*name)).collect();
             require(left.is_empty(), &format!("a complete sweep covers everybody it can know of, not {left:?}"))?;
             let newly = world.users.keys().filter(|name| world.is_covered(name) && !before.covered.contains(*name));
-            let told = report["attached"].as_u64().zip(report["added_to_group"].as_u64()).map(|(a, b)| a + b);
+            let counted = report["attached"].as_u64().zip(report["added_to_group"].as_u64()).map(|(a, b)| a + b);
             require(
-                told.is_none_or(|told| told == newly.count() as u64),
+                counted.is_none_or(|counted| counted == newly.count() as u64),
                 "a sweep counts those it has covered, no more and no less",
             )
         } else {
-            let told = report["would_attach"].as_u64();
-            require(told.is_none_or(|told| told >= uncovered.len() as u64), "report mode tells what would be done")
+            let counted = report["would_attach"].as_u64();
+            require(
+                counted.is_none_or(|counted| counted >= uncovered.len() as u64),
+                "report mode reports what would be done",
+            )
         }
     }
 
@@ -716,7 +716,7 @@ impl Year {
         each: impl Fn(&str, Option<&User>) -> Result<(), Broken>,
     ) -> Result<(), Broken> {
         for call in calls.iter().filter(|call| is_write(call)) {
-            require(self.guard.enforces, "report mode writes nothing")?;
+            require(self.installation.enforces, "report mode writes nothing")?;
             let (action, name) = call.split_once(' ').unwrap_or((call, ""));
             require(
                 action == "AttachUserPolicy" || action == "AddUserToGroup",
@@ -732,12 +732,12 @@ impl Year {
     }
 
     /// After the last sweep, with a report made for it.
-    fn nobody_is_left_out(&self) -> Result<(), Broken> {
+    fn no_user_is_left_out(&self) -> Result<(), Broken> {
         let world = self.account.world();
         for (name, user) in &world.users {
             let full = user.other_policies >= 10 && (user.other_groups >= 10 || !self.overflow_group);
             let covered = world.is_covered(name) || !self.should_be_covered(&world, user);
-            require(covered || full || !self.guard.enforces, &format!("{name} is left out"))?;
+            require(covered || full || !self.installation.enforces, &format!("{name} is left out"))?;
         }
         Ok(())
     }
@@ -748,8 +748,8 @@ impl Year {
     }
 
     fn should_be_covered(&self, world: &World, user: &User) -> bool {
-        let in_scope = user.password.is_some() || self.guard.all_users;
-        in_scope && !self.is_exempt(user) && (self.guard.existing || is_new(world, user))
+        let in_scope = user.password.is_some() || self.installation.all_users;
+        in_scope && !self.is_exempt(user) && (self.installation.existing || is_new(world, user))
     }
 }
 
@@ -766,7 +766,7 @@ fn is_write(call: &str) -> bool {
     !["Get", "List", "GenerateCredentialReport"].iter().any(|read| call.starts_with(read))
 }
 
-impl Like {
+impl UserTraits {
     fn apply(self, user: &mut User) {
         user.path = self.path.into();
         user.tags.clear();
@@ -778,15 +778,15 @@ impl Like {
     }
 }
 
-// How a story reads.
+// How a history reads.
 
-impl fmt::Debug for Story {
+impl fmt::Debug for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Guard { enforces, existing, all_users } = self.guard;
+        let Installation { enforces, existing, all_users } = self.installation;
         let word = |set: bool, word: &'static str| if set { word } else { "" };
         writeln!(
             f,
-            "\nthe guard {}{}{}{}{}, pages of {}, report ready after {} calls",
+            "\nthe installation {}{}{}{}{}, pages of {}, report ready after {} calls",
             if enforces { "enforces" } else { "reports" },
             word(existing, ", existing users too"),
             word(all_users, ", all users"),
@@ -802,7 +802,7 @@ impl fmt::Debug for Story {
 
 impl fmt::Debug for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is there since {} h before{:?}", self.who, self.created, self.like)?;
+        write!(f, "{} is there since {} h before{:?}", self.who, self.created, self.traits)?;
         if let Some(hours) = self.password {
             write!(f, ", with a password since {hours} h before")?;
         }
@@ -817,20 +817,20 @@ impl fmt::Debug for Step {
             calls => format!(", not visible for {calls} calls"),
         };
         match self {
-            Self::Create { who, like, unseen: calls, news } => {
-                write!(f, "{who} is created{like:?}{}{news:?}", unseen(*calls))
+            Self::Create { who, traits, unseen: calls, delivery } => {
+                write!(f, "{who} is created{traits:?}{}{delivery:?}", unseen(*calls))
             }
-            Self::GivePassword { who, by_oneself, unseen: calls, news } => {
+            Self::GivePassword { who, by_oneself, unseen: calls, delivery } => {
                 let giver = if *by_oneself { "gives itself" } else { "is given" };
-                write!(f, "{who} {giver} a password{}{news:?}", unseen(*calls))
+                write!(f, "{who} {giver} a password{}{delivery:?}", unseen(*calls))
             }
-            Self::ChangePassword { who, news } => write!(f, "{who}'s password is changed{news:?}"),
-            Self::RemovePassword { who, news } => write!(f, "{who}'s password is removed{news:?}"),
-            Self::Rename { who, to, news } => write!(f, "{who} is renamed {to}{news:?}"),
-            Self::Delete { who, news } => write!(f, "{who} is deleted{news:?}"),
-            Self::Become { who, like } => write!(f, "{who} is changed{like:?}"),
-            Self::Detach { who, news } => write!(f, "the policy is detached from {who}{news:?}"),
-            Self::Leave { who, group, news } => write!(f, "{who} is removed from {group}{news:?}"),
+            Self::ChangePassword { who, delivery } => write!(f, "{who}'s password is changed{delivery:?}"),
+            Self::RemovePassword { who, delivery } => write!(f, "{who}'s password is removed{delivery:?}"),
+            Self::Rename { who, to, delivery } => write!(f, "{who} is renamed {to}{delivery:?}"),
+            Self::Delete { who, delivery } => write!(f, "{who} is deleted{delivery:?}"),
+            Self::ChangeAttributes { who, traits } => write!(f, "{who} is changed{traits:?}"),
+            Self::Detach { who, delivery } => write!(f, "the policy is detached from {who}{delivery:?}"),
+            Self::Leave { who, group, delivery } => write!(f, "{who} is removed from {group}{delivery:?}"),
             Self::JoinTeam { who } => write!(f, "{who} is added to {TEAM}, which carries the policy"),
             Self::Wait { minutes } => write!(f, "{minutes} minutes pass"),
             Self::Trouble { calls } => {
@@ -850,7 +850,7 @@ impl fmt::Debug for Step {
     }
 }
 
-impl fmt::Debug for Like {
+impl fmt::Debug for UserTraits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, tagged, policies_full, groups_full } = self;
         if *path != "/" {
@@ -867,7 +867,7 @@ impl fmt::Debug for Like {
     }
 }
 
-impl fmt::Debug for News {
+impl fmt::Debug for EventDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.copies.as_slice() {
             [] => write!(f, "; the event is lost")?,

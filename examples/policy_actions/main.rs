@@ -1,6 +1,6 @@
 //! Asks of every action of every AWS service what the policy lets through, in each situation, setting and partition.
 //!
-//! Reads the actions (`simulate/actions.mjs`) from standard input, and compares what it finds with the document that
+//! Reads the actions (`tests/policy/simulate/actions.mjs`) from standard input, and compares what it finds with the document that
 //! its argument names, or writes it there if `--write` follows. Prints every request with its decision, so that a
 //! second evaluator can be asked the same.
 //!
@@ -8,15 +8,13 @@
 //! the calls into groups that it cannot tell apart, and one call of each group is asked. That this is right is
 //! checked: in the default settings every call is asked by itself, and must be decided as its group is.
 
-#[path = "evaluation.rs"]
+#[path = "../../tests/policy/evaluation.rs"]
 mod evaluation;
-#[path = "report.rs"]
 mod report;
-#[path = "settings.rs"]
+#[path = "../../tests/policy/settings.rs"]
 mod settings;
-#[path = "template.rs"]
+#[path = "../../tests/policy/template.rs"]
 mod template;
-#[path = "whose.rs"]
 mod whose;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -223,7 +221,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let mut arguments = std::env::args().skip(1);
     let (Some(document), write) = (arguments.next(), arguments.next()) else {
-        return Err("usage: policy-actions DOCUMENT [--write] < ACTIONS".to_owned());
+        return Err("usage: policy_actions DOCUMENT [--write] < ACTIONS".to_owned());
     };
     let read = |line: std::io::Result<String>| {
         let line = line.map_err(|error| error.to_string())?;
