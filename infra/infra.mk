@@ -14,13 +14,16 @@ PARAMETERS_FILE ?=
 SAM_BUILD := target/sam/build
 # Values reach the program through the environment, so that no shell takes them apart.
 export PARAMETERS PARAMETERS_FILE ROLLOUT
-rollout = @PATH="$(INFRA_PATH)" python3 infra/rollout.py $(if $(DRY_RUN),--dry-run) --poll-seconds $(POLL_SECONDS)
+# The folder of a release, which is then deployed as it is, without a compiler.
+RELEASE ?=
+rollout = @PATH="$(INFRA_PATH)" python3 infra/rollout.py $(if $(DRY_RUN),--dry-run) --poll-seconds $(POLL_SECONDS) \
+	$(if $(RELEASE),--release "$(RELEASE)")
 run = $(if $(DRY_RUN),@echo '+ $(strip $(1))',PATH="$(INFRA_PATH)" SAM_CLI_TELEMETRY=0 $(1))
 
 # Besides `validate`, which the Makefile names itself.
 check: sam-build
 
-.PHONY: package publish deploy deploy-org deploy-management rollout-status remove-org import-template \
+.PHONY: package publish deploy deploy-org deploy-management rollout-status remove-org import-template release \
 	validate sam-build
 
 validate: $(CHECK_VENV)/.stamp ## Lint both templates and every policy in them
@@ -42,8 +45,8 @@ sam-build: $(VENV)/.stamp $(CHECK_VENV)/.stamp ## Build the function as `make de
 	$(call run, RUSTFLAGS="$$(PATH="$(INFRA_PATH)" python3 infra/rollout.py rust-flags)" sam build \
 		--template infra/template.yaml --config-file $(CURDIR)/infra/samconfig.toml --build-dir $(SAM_BUILD))
 
-deploy: sam-build ## Deploy to one account, through SAM: PARAMETERS='Name=value ...', PARAMETERS_FILE=file.json
-	$(rollout) deploy --template $(SAM_BUILD)/template.yaml
+deploy: $(if $(RELEASE),$(VENV)/.stamp,sam-build) ## Deploy to one account: PARAMETERS='Name=value ...', PARAMETERS_FILE=file.json, RELEASE=folder BUCKET=name
+	$(rollout) deploy $(if $(RELEASE),--bucket "$(BUCKET)",--template $(SAM_BUILD)/template.yaml)
 
 deploy-org: $(VENV)/.stamp ## Deploy to the organization what rollout.json says: CANARY=1, REMOVE=1, ROLLOUT=file.json
 	$(rollout) deploy-org $(if $(CANARY),--canary) $(if $(REMOVE),--remove)
@@ -57,6 +60,9 @@ rollout-status: $(VENV)/.stamp ## List every account that is not current, with t
 
 remove-org: $(VENV)/.stamp ## Delete the StackSets with their stacks: CONFIRM=organization-id, RETAIN=1 keeps the stacks
 	$(rollout) remove-org --confirm "$(CONFIRM)" $(if $(RETAIN),--retain)
+
+release: sbom $(VENV)/.stamp ## Write everything that a release consists of, with its sums, into dist/
+	@PATH="$(INFRA_PATH)" python3 tools/build_release.py dist
 
 import-template: $(VENV)/.stamp ## Write the template that takes policy and group of an earlier installation back
 	$(rollout) import-template

@@ -25,7 +25,8 @@ class Account:
         self.document = rollout_file.load(arguments.file)
         if not self.document["release"]["code_key"]:
             # Before AWS is asked anything. An older release's template is read from the bucket, and checked then.
-            rollout_file.check_parameters(self.file, self.document, release.TEMPLATE.read_text("utf-8"))
+            template = arguments.release / "template.yaml" if arguments.release else release.TEMPLATE
+            rollout_file.check_parameters(self.file, self.document, template.read_text("utf-8"))
         self.prefix, self.tags = rollout_file.prefix(self.document), self.document["tags"]
         self.aws = Aws(arguments.dry_run)
         self.organization = accounts.Organization(self.aws)
@@ -112,8 +113,12 @@ class Rollout(Account):
         self.use(outputs.get("ArtifactBucket", "ARTIFACT-BUCKET"), outputs.get("AlarmTopicArn", "ALARM-TOPIC-ARN"))
 
     def wanted_release(self):
-        """The release of the file, or of this checkout. Nothing is uploaded yet."""
-        wanted = self.document["release"]
+        """The release of the file, of the folder that RELEASE names, or of this checkout. Nothing is uploaded yet."""
+        wanted, folder = self.document["release"], self.arguments.release
+        if folder and wanted["code_key"]:
+            raise WrongUsage(f"{self.file} names a release in the bucket, and RELEASE another: take one of them out.")
+        if folder:
+            return release.of_folder(wanted["architecture"], folder)
         if not wanted["code_key"]:
             return release.of_files(wanted["architecture"], release.package(wanted["architecture"], self.arguments.folder))
         if self.stack.stack is None:

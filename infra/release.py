@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "infra" / "template.yaml"
 PACKAGES = ROOT / "target" / "package"
+# Of every file of a release, as `sha256sum` writes it.
+SUMS = "SHA256SUMS"
 # The names of the architectures: Lambda's, and the compiler's.
 TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
 
@@ -100,6 +102,26 @@ def of_files(architecture, zip_path, template=TEMPLATE):
     files = {code_key(architecture, zip_path): zip_path, template_key(template): template}
     code, text = files
     return Release(text, code, template.read_text("utf-8"), files)
+
+
+def of_folder(architecture, folder):
+    """The release of a folder that `make release` wrote, or that was downloaded, checked against its SHA256SUMS."""
+    check_sums(folder, [f"force-mfa-{architecture}.zip", "template.yaml"])
+    return of_files(architecture, folder / f"force-mfa-{architecture}.zip", folder / "template.yaml")
+
+
+def check_sums(folder, names):
+    """An error unless these files are in the folder with the sums that its SHA256SUMS says."""
+    sums = folder / SUMS
+    if not sums.is_file():
+        raise WrongUsage(f"{folder} has no {SUMS}, so it is not a release. Name the folder that was downloaded, or run make release.")
+    listed = dict(reversed(line.split("  ", 1)) for line in sums.read_text("utf-8").splitlines() if line)
+    for name in names:
+        path = folder / name
+        if name not in listed or not path.is_file():
+            raise WrongUsage(f"{folder} has no {name}, or {SUMS} does not list it. Download the whole release again.")
+        if sha256(path) != listed[name]:
+            raise WrongUsage(f"{path} is not the file that {SUMS} lists. Nothing was deployed. Download the release again.")
 
 
 def of_bucket(aws, bucket, keys):

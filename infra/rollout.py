@@ -13,6 +13,7 @@ try:
     import organization_rollout
     import release
     import rollout_file
+    import stacks
     import templates
     from aws_calls import Aws, RolloutError, WrongUsage
 except ImportError as error:
@@ -21,8 +22,8 @@ except ImportError as error:
 INFRA = Path(__file__).resolve().parent
 
 
-def deploy(arguments):
-    """One account, through SAM, which has built the function for arm64."""
+def given_parameters():
+    """The parameters of PARAMETERS_FILE and PARAMETERS, the latter first."""
     file = os.environ.get("PARAMETERS_FILE")
     given = json.loads(Path(file).read_text("utf-8")) if file else {}
     for word in shlex.split(os.environ.get("PARAMETERS", "")):
@@ -30,8 +31,21 @@ def deploy(arguments):
         if not separator:
             raise WrongUsage(f'PARAMETERS: {word!r} is not Name=value. Quote a value with blanks: ExemptTag="mfa exempt=yes"')
         given[name] = value
-    problems = templates.problems_of(templates.parse(release.TEMPLATE.read_text("utf-8"))["Parameters"], given, "PARAMETERS")
-    problems += [f"PARAMETERS.{name}: SAM fills it in" for name in ("CodeBucket", "CodeKey") if name in given]
+    return given
+
+
+def check_parameters(given, template, filled_in_by):
+    problems = templates.problems_of(templates.parse(template)["Parameters"], given, "PARAMETERS")
+    problems += [f"PARAMETERS.{name}: {filled_in_by} fills it in" for name in ("CodeBucket", "CodeKey") if name in given]
+    return problems
+
+
+def deploy(arguments):
+    """One account: a release without a compiler, else through SAM, which has built the function for arm64."""
+    if arguments.release:
+        return deploy_release(arguments)
+    given = given_parameters()
+    problems = check_parameters(given, release.TEMPLATE.read_text("utf-8"), "SAM")
     if given.get("Architecture", "arm64") != "arm64":
         problems.append("PARAMETERS.Architecture: the function is built for arm64, and would not start as anything else")
     rollout_file.refuse("PARAMETERS", problems)
@@ -43,6 +57,25 @@ def deploy(arguments):
         print("+", shlex.join(command))
         return 0
     return subprocess.run(command, env={**os.environ, "SAM_CLI_TELEMETRY": "0"}, check=False).returncode
+
+
+def deploy_release(arguments):
+    """One account: uploads zip and template of a release to a bucket of the account, and deploys the stack."""
+    if not arguments.bucket:
+        raise WrongUsage("A release needs BUCKET=name: a bucket in the home region that this account may read and write.")
+    given = given_parameters()
+    wanted = release.of_folder(given.get("Architecture", "arm64"), arguments.release)
+    rollout_file.refuse("PARAMETERS", check_parameters(given, wanted.template, "the release"))
+    aws = Aws(arguments.dry_run)
+    stack = stacks.Deployment(aws, given.get("NamePrefix", "force-mfa"))
+    if stack.stack:
+        # As with SAM, parameters that are not named keep their values.
+        given = {p["ParameterKey"]: p["ParameterValue"] for p in stack.stack.get("Parameters", [])} | given
+    release.publish(aws, arguments.bucket, wanted.files)
+    url = f"https://{arguments.bucket}.s3.{aws.region}.amazonaws.com/{wanted.template_key}"
+    filled = {"CodeBucket": arguments.bucket, "CodeKey": wanted.code_key}
+    stack.deploy(wanted.template, {"TemplateURL": url}, given | filled, {}, arguments.poll_seconds)
+    return 0
 
 
 def import_template(arguments):
@@ -76,6 +109,7 @@ def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="read, build, and print what would change as commands")
     parser.add_argument("--folder", type=lambda path: Path(path).resolve(), default=release.PACKAGES, help="where files are built")
+    parser.add_argument("--release", type=lambda path: Path(path).resolve(), help="folder of a release: nothing is built")
     rollout = os.environ.get("ROLLOUT", "rollout.json")
     parser.add_argument("--file", default=rollout, help="the record of what was decided")
     parser.add_argument("--poll-seconds", type=float, default=5, help="how often to look while waiting")
@@ -88,7 +122,7 @@ def main(words=None):
             subparser.add_argument(option, **settings)
 
     flag = {"action": "store_true"}
-    command("deploy", deploy, ("--template", {"required": True}))
+    command("deploy", deploy, ("--template", {}), ("--bucket", {}))
     command("deploy-org", organization_rollout.deploy_org, ("--canary", flag), ("--remove", flag))
     keys = [(f"--{name}", {"required": True}) for name in ("artifact-bucket", "alarm-topic-arn", "template-key", "code-key")]
     command("deploy-management", organization_rollout.deploy_management, *keys)
