@@ -83,7 +83,7 @@ pub const POLICY_ARN: Setting = Setting {
     flag: "policy-arn",
     meaning: "The managed policy to attach",
     takes: "the ARN of a customer managed policy in this account, such as arn:aws:iam::123456789012:policy/force-mfa",
-    default: "required",
+    default: "the policy of the stack",
     in_stack: InStack::Output("PolicyArn"),
 };
 

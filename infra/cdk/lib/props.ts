@@ -26,7 +26,7 @@ export interface TemplateProps {
 
   /**
    * Names of users who never get the policy, separated by commas. `*` stands for any characters, and upper and
-   * lower case are the same. Empty: nobody.
+   * lower case are the same. A comma in a name cannot be written: put `*` in its place. Empty: nobody.
    * @default empty
    */
   readonly exemptUsers?: string;

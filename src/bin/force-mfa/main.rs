@@ -54,15 +54,15 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    done, and nobody is uncovered and nothing failed
+  0    done, nobody is uncovered, and nothing failed
   1    someone is uncovered, something failed, or you said no
-  2    the command line or the settings cannot be used
+  2    wrong usage, another account, or no finished stack; nothing was done
   3    no credentials, or they are not allowed to make a call
   130  stopped by Ctrl-C";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show every console user: MFA or not, and how they come by the policy. Reads only
+    /// Show every console user: whether they have MFA, and how they get the policy. Reads only
     #[command(after_help = "\
 Examples:
   force-mfa status
@@ -78,7 +78,7 @@ Examples:
   force-mfa doctor --format json | jq -r '.checks[] | select(.state != \"ok\") | .check, .fix'
   force-mfa doctor --canary")]
     Doctor(doctor::Arguments),
-    /// Attach the policy to whoever should carry it and does not, as the function's sweep does
+    /// Attach the policy to every user who should have it and does not, as the function's sweep does
     #[command(after_help = "\
 Examples:
   force-mfa sweep --dry-run
@@ -86,7 +86,7 @@ Examples:
   force-mfa sweep --existing-users enforce
   force-mfa sweep --yes --format json")]
     Sweep(sweep::Arguments),
-    /// Hand payloads to the function's code: an event, an OnFailure message or a rule's dead letter a file
+    /// Pass payloads to the function's code: a file holds an event, an OnFailure message or a dead letter of a rule
     #[command(after_help = "\
 Examples:
   force-mfa replay --dry-run event.json
@@ -98,7 +98,7 @@ Examples:
   force-mfa redrive --dry-run --queue https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-failures
   force-mfa redrive --queue https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-rule-dead-letters")]
     Redrive(redrive::Arguments),
-    /// Take the policy from everyone, and delete it and the overflow group. Delete the stack first
+    /// Detach the policy from everyone, and delete it and the overflow group. Delete the stack first
     #[command(after_help = "\
 Examples:
   force-mfa uninstall --dry-run
