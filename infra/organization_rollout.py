@@ -148,7 +148,7 @@ def deploy_org(arguments):
     file = INFRA / "organization.yaml"
     own = {"OrganizationId": rollout.organization.id, "AlarmEmail": document["alarm_email"], "NamePrefix": rollout.prefix}
     rollout.use_outputs(rollout.stack.deploy(file.read_text("utf-8"), file, own, rollout.tags, arguments.poll_seconds))
-    release.publish(rollout.aws, rollout.bucket, wanted.files)
+    release.publish(rollout.aws, rollout.bucket, wanted.files, is_new=rollout.stack.stack is None)
     # Written before the overrides are sent, with all accounts that may have some until they are: a run that is
     # interrupted in between must not forget any.
     overridden = rollout.record.overridden() | set(rollout.overrides)
@@ -156,7 +156,10 @@ def deploy_org(arguments):
     rollout.record.write(rollout.bucket, folder, **said, overridden=sorted(overridden))
     problems = bring(rollout, wanted, overridden)
     if rollout.management and rollout.canary is None:
-        rollout.management.deploy(wanted, rollout.overrides)
+        if problems:
+            print("The management account's own stacks are left as they are, since an operation failed.")
+        else:
+            rollout.management.deploy(wanted, rollout.overrides)
     if not problems and rollout.canary is None and not rollout.aws.dry_run:
         rollout.record.write(rollout.bucket, folder, **said, overridden=sorted(rollout.overrides))
     print(f"release: {json.dumps(wanted.keys())}")

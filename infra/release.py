@@ -147,10 +147,11 @@ def is_published(aws, bucket, key):
     return True
 
 
-def publish(aws, bucket, files):
-    """Uploads the files that are not there yet. S3 checks each against the sha256 and never overwrites."""
+def publish(aws, bucket, files, is_new=False):
+    """Uploads the files that are not there yet. S3 checks each against the sha256 and never overwrites. A bucket that
+    `is_new` does not even exist, in a dry run."""
     for key, path in files.items():
-        if is_published(aws, bucket, key):
+        if not is_new and is_published(aws, bucket, key):
             print(f"s3://{bucket}/{key} is published already.")
             continue
         print(f"s3://{bucket}/{key}: upload ...")

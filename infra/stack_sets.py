@@ -109,7 +109,7 @@ class StackSet:
             return
         request = self.content() | {"OperationPreferences": self.preferences}
         if accounts is not None:
-            request |= {"DeploymentTargets": self.targets(accounts), "Regions": [self.aws.region]}
+            request |= {"DeploymentTargets": self.only(accounts), "Regions": [self.aws.region]}
         elif not is_auto:
             # "If you specify AutoDeployment, don't specify DeploymentTargets or Regions."
             request |= {"AutoDeployment": AUTO_DEPLOYMENT}
@@ -119,11 +119,15 @@ class StackSet:
     def create(self, accounts):
         """Stacks where they are missing. The call also makes its units targets of automatic deployment."""
         missing = accounts - set(self.instances)
-        new_units = self.units - self.target_units
-        if missing or new_units:
-            print(f"{self.name}: create stacks in {len(missing)} accounts ...")
-            chosen = missing or self.accounts
-            targets = self.targets(chosen) if chosen else {"OrganizationalUnitIds": sorted(self.units)}
+        if missing:
+            print(f"{self.name}: create stacks in {len(missing)} accounts ...", flush=True)
+            self.operate("create_stack_instances", self.in_region(self.targets(missing)))
+        elif accounts == self.accounts and self.units - self.target_units:
+            units = sorted(self.units - self.target_units)
+            print(f"{self.name}: {', '.join(units)}: deploy to accounts that join ...", flush=True)
+            targets = {"OrganizationalUnitIds": units, "AccountFilterType": "NONE"}
+            if self.excluded:
+                targets |= {"Accounts": sorted(self.excluded), "AccountFilterType": "DIFFERENCE"}
             self.operate("create_stack_instances", self.in_region(targets))
 
     def override(self, overrides):
@@ -140,7 +144,7 @@ class StackSet:
         for parameters, accounts in sorted(groups.items()):
             said = ", ".join(f"{name}={value}" for name, value in parameters)
             print(f"{self.name}: override {said} in {len(accounts)} accounts ...")
-            request = self.in_region(self.targets(accounts, must_intersect=True))
+            request = self.in_region(self.only(accounts))
             try:
                 self.operate("update_stack_instances", request | {"ParameterOverrides": templates.as_list(dict(parameters))})
             except OperationFailed as error:
@@ -152,21 +156,26 @@ class StackSet:
         if units:
             targets = {"OrganizationalUnitIds": sorted(units), "AccountFilterType": "NONE"}
         else:
-            units = {self.instances[account]["OrganizationalUnitId"] for account in accounts}
-            targets = {"OrganizationalUnitIds": sorted(units), "Accounts": sorted(accounts), "AccountFilterType": "INTERSECTION"}
+            targets = self.only(accounts, {self.instances[account]["OrganizationalUnitId"] for account in accounts})
         print(f"{self.name}: delete stacks of {', '.join(sorted(accounts or units))} ...", flush=True)
         self.operate("delete_stack_instances", self.in_region(targets) | {"RetainStacks": retain})
         if targets["AccountFilterType"] == "NONE":
             self.target_units -= set(units)
 
-    def targets(self, accounts, must_intersect=False):
-        """DeploymentTargets for some of the accounts below the units. An operation takes units that are targets only,
-        so accounts are named beside them: those that are meant, or those that are not, whichever list is shorter."""
+    def only(self, accounts, units=None):
+        """DeploymentTargets for some accounts, each of which has a stack. An operation takes units that are targets
+        only, so the accounts are named beside them."""
+        units = sorted(units or self.units)
+        return {"OrganizationalUnitIds": units, "Accounts": sorted(accounts), "AccountFilterType": "INTERSECTION"}
+
+    def targets(self, accounts):
+        """The same for accounts without a stack. These may be nearly all, so the shorter list is named: the accounts
+        that are meant, or those that are not."""
         units, others = sorted(self.units), self.everybody - accounts
-        if not others and not must_intersect:
+        if not others:
             return {"OrganizationalUnitIds": units, "AccountFilterType": "NONE"}
-        if must_intersect or len(accounts) <= len(others):
-            return {"OrganizationalUnitIds": units, "Accounts": sorted(accounts), "AccountFilterType": "INTERSECTION"}
+        if len(accounts) <= len(others):
+            return self.only(accounts)
         return {"OrganizationalUnitIds": units, "Accounts": sorted(others), "AccountFilterType": "DIFFERENCE"}
 
     def in_region(self, targets):
@@ -200,9 +209,8 @@ class StackSet:
 
     def wait_for_running_operation(self):
         """An operation that an earlier run left, or an automatic deployment."""
-        running = self.running_operation()
-        if running and not self.aws.dry_run:
-            print(f"{self.name}: an operation is still running; waiting for it ...")
+        while (running := self.running_operation()) and not self.aws.dry_run:
+            print(f"{self.name}: an operation is still running; waiting for it ...", flush=True)
             try:
                 self.wait(running)
             except OperationFailed as error:
@@ -224,17 +232,17 @@ class StackSet:
         count = collections.Counter(result["Status"] for result in results)
         done = count["SUCCEEDED"] + count["FAILED"] + count["CANCELLED"]
         failed = {r["Account"]: r.get("StatusReason", "") for r in results if r["Status"] == "FAILED"}
-        return f"{done} of {len(results)} accounts, {count['FAILED']} failed", failed
+        return f"{done} of {len(results)} accounts, {count['FAILED']} failed", failed, len(results)
 
     def wait(self, operation):
         """Shows how far the operation is until it ends. The operation itself does not depend on this."""
-        said, told = "", set()
+        said, told, count = "", set(), 0
         while True:
             try:
                 status = self.aws.read(
                     "cloudformation", "describe_stack_set_operation", **self.itself, OperationId=operation
                 )["StackSetOperation"]
-                progress, failed = self.progress(operation)
+                progress, failed, count = self.progress(operation)
             except Passing as error:
                 print(f"  {error}")  # The operation goes on meanwhile.
                 time.sleep(self.poll_seconds)
@@ -250,4 +258,5 @@ class StackSet:
                 raise OperationFailed(f"{self.name}: the operation {status['Status'].lower()} ({progress}). {reason}".strip())
             if status["Status"] == "SUCCEEDED":
                 return
-            time.sleep(self.poll_seconds)
+            # One page of results has 100 accounts: of many accounts we ask less often.
+            time.sleep(self.poll_seconds * (1 + count // 100))

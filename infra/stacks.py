@@ -1,8 +1,8 @@
 """One CloudFormation stack: read, created or updated if anything differs, waited for, deleted."""
 
 import templates
-from aws_calls import RolloutError
-from botocore.exceptions import WaiterError
+from aws_calls import RolloutError, explained
+from botocore.exceptions import ClientError, WaiterError
 
 # Nothing can be updated in these: what CloudFormation left has to be deleted first.
 FAILED_CREATION = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
@@ -75,6 +75,8 @@ def wait(aws, name, condition, poll_seconds):
         config = {"Delay": poll_seconds, "MaxAttempts": 86400 // max(int(poll_seconds), 1)}
         aws.client("cloudformation").get_waiter(condition).wait(StackName=name, WaiterConfig=config)
     except WaiterError as error:
+        if "Error" in error.last_response:  # We could not look; the stack goes on.
+            raise explained(ClientError(error.last_response, "DescribeStacks")) from error
         events = aws.read("cloudformation", "describe_stack_events", StackName=name)["StackEvents"]
         failed = [e for e in events if e["ResourceStatus"].endswith("_FAILED") and "ancelled" not in e.get("ResourceStatusReason", "")]
         reason = "".join(f" {e['LogicalResourceId']}: {e.get('ResourceStatusReason', '')}" for e in failed[-1:])

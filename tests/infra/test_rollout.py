@@ -108,6 +108,23 @@ def test_a_unit_without_accounts_becomes_a_target(organization, operator):
     assert LATER in installed(organization).units
 
 
+def test_a_unit_of_excluded_accounts_becomes_a_target_without_them(organization, operator):
+    operator.change(organizational_units=[WORK])
+    operator.deploy()
+    operator.change(organizational_units=[WORK, SANDBOX], excluded_accounts=[FIVE])
+    operator.deploy()
+
+    assert SANDBOX in installed(organization).units
+    assert FIVE not in installed(organization).instances
+
+
+def test_a_caller_that_is_no_delegated_administrator_is_told_how(organization, operator):
+    said = "You must be the management account or delegated admin account of an organization before operating"
+    organization.faults = {"DescribeOrganizationsAccess": [AwsError("ValidationError", said)]}
+
+    assert "organizations:ListDelegatedAdministrators" in operator.deploy(expect=2)
+
+
 def test_another_alarm_topic_of_the_file_is_kept(organization, operator):
     topic = "arn:aws:sns:us-east-1:123456789012:security"
     operator.change(parameters={"AlarmTopicArn": topic})
@@ -585,6 +602,8 @@ def test_a_dry_run_changes_nothing_and_prints_commands(organization, operator):
     said = operator.deploy(dry_run=True)
 
     assert organization.calls == []
+    # There is no bucket to look into.
+    assert not {"HeadObject", "ListObjectsV2"} & {operation for operation, _ in organization.all_calls}
     commands = [line for line in said.splitlines() if line.startswith("aws ")]
     assert [" ".join(command.split()[1:3]) for command in commands] == [
         "cloudformation create-stack", "s3api put-object", "s3api put-object", "s3api put-object",
@@ -704,6 +723,18 @@ def test_a_stack_that_is_being_changed_is_left_alone(organization, operator):
         organization.stacks[SECURITY, "force-mfa-organization"]["StackStatus"] = status
         assert status in operator.deploy(expect=1)
         assert organization.calls == []
+
+
+def test_the_management_account_waits_for_the_others(organization, operator):
+    operator.account = "MANAGEMENT"
+    operator.change(call_as="SELF", management_account=True)
+    organization.failing[FIVE] = "not authorized"
+    operator.deploy(expect=1)
+    assert (MANAGEMENT, "force-mfa") not in organization.stacks
+
+    organization.failing.clear()
+    operator.deploy()
+    assert (MANAGEMENT, "force-mfa") in organization.stacks
 
 
 def test_a_stack_that_fails_is_reported_with_its_reason(organization, operator):
