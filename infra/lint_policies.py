@@ -22,7 +22,10 @@ ACCEPTED = {
         "aws:MultiFactorAuthPresent may not exist so it does not enforce MFA. You likely want to use a Deny "
         "with BoolIfExists.",
     ),
+    # The stack is asked for by what it created, so that there is no name to confine the call to.
+    ("RESOURCE_STAR", "['cloudformation:DescribeStackResources']"),
     # Newer than parliament's list of actions and of global condition keys.
+    ("UNKNOWN_CONDITION_FOR_ACTION", "Unknown condition aws:SourceOrgID for action sns:Publish"),
     ("UNKNOWN_ACTION", "Unknown action cloudwatch:PutAlarmMuteRule"),
     ("UNKNOWN_ACTION", "Unknown action signin:AuthorizeOAuth2Access"),
     ("UNKNOWN_ACTION", "Unknown action signin:CreateOAuth2Token"),
