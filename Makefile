@@ -42,6 +42,11 @@ test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q tests/infra
 
+acceptance: $(VENV)/.stamp | need-cargo ## Try everything in a sandbox account on AWS, and write a report: ACCOUNT=number, WITH_CONSOLE_USERS=1
+	$(CARGO) build --quiet --locked --features cli --bin force-mfa
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python tools/acceptance.py \
+	  $(if $(ACCOUNT),--account $(ACCOUNT)) $(if $(WITH_CONSOLE_USERS),--with-console-users)
+
 page-tools: ## What the test of the HTML page needs beside Chromium or Chrome: a driver from npm, into the checkout
 	@npm ci --ignore-scripts --silent --no-audit --no-fund --prefix tests/page
 
@@ -108,7 +113,7 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup demo demo-function test page-tools quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
+.PHONY: help setup acceptance demo demo-function test page-tools quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
 
 # Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
 -include infra/infra.mk tests/policy/policy.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk

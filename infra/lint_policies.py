@@ -26,6 +26,8 @@ ACCEPTED = {
     ("RESOURCE_STAR", "['cloudformation:DescribeStackResources']"),
     # Newer than parliament's list of actions and of global condition keys.
     ("UNKNOWN_CONDITION_FOR_ACTION", "Unknown condition aws:SourceOrgID for action sns:Publish"),
+    ("UNKNOWN_ACTION", "Unknown action cloudwatch:GetAlarmMuteRule"),
+    ("UNKNOWN_ACTION", "Unknown action cloudwatch:ListAlarmMuteRules"),
     ("UNKNOWN_ACTION", "Unknown action cloudwatch:PutAlarmMuteRule"),
     ("UNKNOWN_ACTION", "Unknown action signin:AuthorizeOAuth2Access"),
     ("UNKNOWN_ACTION", "Unknown action signin:CreateOAuth2Token"),

@@ -300,6 +300,13 @@ async fn what_may_not_be_read_is_unknown_with_its_action() {
     installation.is_ok();
     let called: Vec<String> = installation.called.lock().unwrap().iter().cloned().collect();
     assert!(called.len() > 20, "{called:?}");
+    let auditor = std::fs::read_to_string("infra/auditor.yaml").unwrap();
+    let guide = std::fs::read_to_string("docs/command.md").unwrap();
+    for action in called.iter().filter(|action| *action != "sts:GetCallerIdentity") {
+        let is_word = |line: &str| line.split([' ', '"']).any(|word| word == action);
+        assert!(auditor.lines().any(is_word), "infra/auditor.yaml lacks {action}");
+        assert!(guide.lines().any(is_word), "docs/command.md lacks {action}");
+    }
     for action in called {
         installation.stubs.lock().unwrap().denied = Some(action.clone());
         let told = installation.run(&["doctor", "--format", "json"]);

@@ -158,8 +158,21 @@ pub struct Refused {
     pub action: String,
     /// The ARN that it was simulated on.
     pub resource: String,
-    /// What refuses it, in words.
-    pub by: String,
+    /// What refuses it.
+    pub by: RefusedBy,
+}
+
+/// What refuses a call of the function's role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// No policy of the role allows it.
+    NoPolicy,
+    /// A policy of the role denies it.
+    Policy,
+    /// The role's permissions boundary does not allow it.
+    Boundary,
+    /// An SCP does not allow it. The simulation is known to misjudge SCPs with conditions (aws-sdk#102).
+    Scp,
 }
 
 /// A rule of EventBridge.

@@ -1,7 +1,7 @@
 //! The way of an event, from the trail to IAM, and where an event goes that could not be handled.
 
 use super::{Check, CheckName, Findings, State, is_release, put_back, statements, update_first};
-use crate::commands::doctor::inventory::{Inventory, Rule, Selectors, Trail};
+use crate::commands::doctor::inventory::{Inventory, Refused, RefusedBy, Rule, Selectors, Trail};
 
 /// What the function fails on goes to a queue of the stack, which its alarm watches.
 pub fn failure_destination(inventory: &Inventory) -> Check {
@@ -184,11 +184,27 @@ fn check_role(found: &mut Findings, inventory: &Inventory, role: &str, release: 
         Ok(refused) if !refused.is_empty() && !is_release(inventory, release) => found
             .unknown("whether the role may do what this release needs shows after an update", update_first(release)),
         Ok(refused) => {
-            for refused in refused {
-                found.fail(
-                    format!("{role} may not call {} on {} ({})", refused.action, refused.resource, refused.by),
-                    "Take the denial out of the boundary or the SCP, or put the role back (docs/runbook.md)",
-                );
+            for Refused { action, resource, by } in refused {
+                let call = format!("{role} may not call {action} on {resource}");
+                match by {
+                    RefusedBy::NoPolicy => found.fail(format!("{call}: no policy allows it"), put_back(inventory)),
+                    RefusedBy::Policy => {
+                        found.fail(format!("{call}: a policy of the role denies it"), put_back(inventory));
+                    }
+                    RefusedBy::Boundary => found.fail(
+                        format!("{call}: the role's permissions boundary does not allow it"),
+                        format!(
+                            "Allow {action} in the boundary, or update the stack with another PermissionsBoundaryName"
+                        ),
+                    ),
+                    // Whether it is true shows in the last sweep and in the canary.
+                    RefusedBy::Scp => found.warn(
+                        format!(
+                            "{call}, says IAM's simulation: an SCP, which it may misjudge if the SCP has conditions"
+                        ),
+                        "force-mfa doctor --canary, which shows whether the function can do it",
+                    ),
+                }
             }
         }
     }

@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
 use crate::commands::doctor::inventory::{
-    Alarm, Answer, Function, Inventory, Mute, Policy, Queue, Refused, Resource, Role, Rule, Selectors, Stack, Target,
-    Topic, Trail, Unread,
+    Alarm, Answer, Function, Inventory, Mute, Policy, Queue, Refused, RefusedBy, Resource, Role, Rule, Selectors,
+    Stack, Target, Topic, Trail, Unread,
 };
 
 const RELEASE: &str = "1.2.3";
@@ -284,7 +284,11 @@ fn one_broken_thing_changes_one_check() {
         ("permissions", Fail, "may not invoke", |i| i.function_policy = Ok(None)),
         ("permissions", Fail, "iam:AttachUserPolicy", |i| {
             let (action, resource) = ("iam:AttachUserPolicy".into(), "arn:aws:iam::123456789012:user/x".into());
-            i.refused = Ok(vec![Refused { action, resource, by: "its permissions boundary does not allow it".into() }]);
+            i.refused = Ok(vec![Refused { action, resource, by: RefusedBy::Boundary }]);
+        }),
+        ("permissions", Warn, "iam:GetUser on *, says IAM's simulation", |i| {
+            let (action, resource) = ("iam:GetUser".into(), "*".into());
+            i.refused = Ok(vec![Refused { action, resource, by: RefusedBy::Scp }]);
         }),
         ("permissions", Fail, "not the stack's", |i| function(i).role = format!("arn:aws:iam::{ACCOUNT}:role/admin")),
         ("permissions", Warn, "AdministratorAccess", |i| {
@@ -443,7 +447,7 @@ fn an_older_release_is_told_to_update_first() {
     stack(&mut inventory).outputs.clear();
     inventory.last_sweep = Ok(None);
     let (action, resource) = ("iam:GetPolicyVersion".into(), POLICY.into());
-    inventory.refused = Ok(vec![Refused { action, resource, by: "no policy allows it".into() }]);
+    inventory.refused = Ok(vec![Refused { action, resource, by: RefusedBy::NoPolicy }]);
     let states: Vec<(&str, State)> = judge(&inventory, RELEASE)
         .into_iter()
         .filter(|check| check.state != State::Ok)

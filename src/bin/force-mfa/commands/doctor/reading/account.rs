@@ -6,7 +6,7 @@ use aws_sdk_iam::types::{ContextEntry, ContextKeyTypeEnum, EvaluationResult, Pol
 use aws_sdk_lambda::types::{Architecture, LastUpdateStatus, Runtime, State};
 
 use super::{Place, none_if};
-use crate::commands::doctor::inventory::{Answer, Function, Policy, Refused, Role};
+use crate::commands::doctor::inventory::{Answer, Function, Policy, Refused, RefusedBy, Role};
 
 /// Lambda's word for what does not exist.
 const NOT_FOUND: &[&str] = &["ResourceNotFoundException"];
@@ -172,18 +172,20 @@ pub async fn refused(
     let client = aws_sdk_iam::Client::new(config);
     let mut refused = Vec::new();
     for (resource, actions) in calls.all(queue) {
-        let policy = ContextEntry::builder()
-            .context_key_name("iam:PolicyARN")
-            .context_key_type(ContextKeyTypeEnum::String)
-            .context_key_values(calls.policy_arn)
-            .build();
         let call = client.simulate_principal_policy().policy_source_arn(&function.role).resource_arns(&resource);
         let call = call.set_action_names(Some(actions.iter().map(ToString::to_string).collect()));
-        let answer = call.context_entries(policy).send().await;
+        // What boundaries and SCPs ask for most: without a value, a condition on it denies.
+        let answer = call
+            .context_entries(context("iam:PolicyARN", calls.policy_arn))
+            .context_entries(context("aws:RequestedRegion", calls.place.home.as_ref()))
+            .context_entries(context("aws:PrincipalArn", &function.role))
+            .context_entries(context("aws:PrincipalAccount", &calls.place.account))
+            .send()
+            .await;
         let Some(answer) = none_if(ACTION, NO_SUCH_ENTITY, answer)? else { return Ok(Vec::new()) };
         for result in answer.evaluation_results.unwrap_or_default() {
             if result.eval_decision != PolicyEvaluationDecisionType::Allowed {
-                let by = refused_by(&result).to_owned();
+                let by = refused_by(&result);
                 refused.push(Refused { action: result.eval_action_name, resource: resource.clone(), by });
             }
         }
@@ -191,18 +193,21 @@ pub async fn refused(
     Ok(refused)
 }
 
-fn refused_by(result: &EvaluationResult) -> &'static str {
+fn context(key: &str, value: &str) -> ContextEntry {
+    let entry = ContextEntry::builder().context_key_name(key).context_key_type(ContextKeyTypeEnum::String);
+    entry.context_key_values(value).build()
+}
+
+fn refused_by(result: &EvaluationResult) -> RefusedBy {
+    let boundary = result.permissions_boundary_decision_detail();
     if result.organizations_decision_detail().is_some_and(|detail| !detail.allowed_by_organizations) {
-        "an SCP does not allow it"
-    } else if result
-        .permissions_boundary_decision_detail()
-        .is_some_and(|detail| !detail.allowed_by_permissions_boundary)
-    {
-        "its permissions boundary does not allow it"
+        RefusedBy::Scp
+    } else if boundary.is_some_and(|detail| !detail.allowed_by_permissions_boundary) {
+        RefusedBy::Boundary
     } else if result.eval_decision == PolicyEvaluationDecisionType::ExplicitDeny {
-        "a policy denies it"
+        RefusedBy::Policy
     } else {
-        "no policy allows it"
+        RefusedBy::NoPolicy
     }
 }
 
