@@ -108,7 +108,7 @@ pub enum NoGroup {
     Missing(GroupName),
     /// The group exists but does not carry the policy, so that adding the user would protect nobody.
     #[error("the overflow group {0} does not carry the policy. Attach the policy to it")]
-    Unarmed(GroupName),
+    WithoutPolicy(GroupName),
 }
 
 /// What to do about a failed call.
@@ -170,13 +170,18 @@ impl Enforcer {
     /// # Errors
     /// Every end that leaves a user who should be covered without the policy.
     pub async fn enforce(&self, user: &UserName, change: Change, facts: &Facts) -> Result<Outcome, EnforceError> {
-        match tokio::time::timeout(TIME_LIMIT, self.decide(user, change, facts)).await {
+        match tokio::time::timeout(TIME_LIMIT, self.enforce_without_timeout(user, change, facts)).await {
             Ok(result) => result,
             Err(_) => Err(EnforceError::OutOfTime { user: user.clone() }),
         }
     }
 
-    async fn decide(&self, user: &UserName, change: Change, facts: &Facts) -> Result<Outcome, EnforceError> {
+    async fn enforce_without_timeout(
+        &self,
+        user: &UserName,
+        change: Change,
+        facts: &Facts,
+    ) -> Result<Outcome, EnforceError> {
         if let Some(exemption) = self.settings.exemptions.by_name(user) {
             return Ok(Outcome::Exempt(exemption));
         }
@@ -185,7 +190,7 @@ impl Enforcer {
             (Scope::ConsoleUsers, Change::LoginProfileCreated) => !proves_password(facts.time, Utc::now()),
             (Scope::ConsoleUsers, Change::UserCreated | Change::PolicyRemoved) => true,
         };
-        if needs_proof && self.iam.login_profile(user).await.map_err(failed(user))?.is_none() {
+        if needs_proof && self.iam.login_profile_created_at(user).await.map_err(for_user(user))?.is_none() {
             // A user that IAM does not show yet is no console user either: a password has an event of its own.
             return Ok(Outcome::Ignored(IgnoreReason::NotAConsoleUser));
         }
@@ -218,7 +223,7 @@ impl Enforcer {
 
     /// One try to put a console user under the policy, with its exemptions looked up.
     pub(crate) async fn attempt(&self, user: &UserName) -> Result<Attempt, EnforceError> {
-        if self.settings.exemptions.need_the_user()
+        if self.settings.exemptions.require_user_lookup()
             && let Some(end) = self.exempt_or_missing(user).await?
         {
             return Ok(end);
@@ -228,7 +233,7 @@ impl Enforcer {
 
     /// Looks up path and tags; `None` if they do not exempt.
     pub(crate) async fn exempt_or_missing(&self, user: &UserName) -> Result<Option<Attempt>, EnforceError> {
-        let Some(attributes) = self.iam.user(user).await.map_err(failed(user))? else {
+        let Some(attributes) = self.iam.user(user).await.map_err(for_user(user))? else {
             return Ok(Some(Attempt::Missing(Missing::User("GetUser"))));
         };
         let exemption = self.settings.exemptions.by_attributes(&attributes.path, &attributes.tags);
@@ -254,7 +259,7 @@ impl Enforcer {
         match error.kind {
             // The same answer for a missing user and a missing policy; only asking tells which.
             IamErrorKind::NoSuchEntity => {
-                Ok(Attempt::Missing(match self.iam.user(user).await.map_err(failed(user))? {
+                Ok(Attempt::Missing(match self.iam.user(user).await.map_err(for_user(user))? {
                     Some(_) => Missing::Policy,
                     None => Missing::User(error.call),
                 }))
@@ -264,7 +269,7 @@ impl Enforcer {
                 None => Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::NotSet }),
             },
             IamErrorKind::AccessDenied | IamErrorKind::Throttled | IamErrorKind::Unavailable | IamErrorKind::Other => {
-                Err(failed(user)(error))
+                Err(for_user(user)(error))
             }
         }
     }
@@ -275,13 +280,13 @@ impl Enforcer {
             return Ok(Attempt::Done(Outcome::AddedToGroup(group.clone())));
         };
         match error.kind {
-            IamErrorKind::NoSuchEntity => match self.iam.user(user).await.map_err(failed(user))? {
+            IamErrorKind::NoSuchEntity => match self.iam.user(user).await.map_err(for_user(user))? {
                 Some(_) => Err(exhausted(NoGroup::Missing(group.clone()))),
                 None => Ok(Attempt::Missing(Missing::User(error.call))),
             },
             IamErrorKind::LimitExceeded => Err(exhausted(NoGroup::UserFull(group.clone()))),
             IamErrorKind::AccessDenied | IamErrorKind::Throttled | IamErrorKind::Unavailable | IamErrorKind::Other => {
-                Err(failed(user)(error))
+                Err(for_user(user)(error))
             }
         }
     }
@@ -292,7 +297,7 @@ impl Enforcer {
 }
 
 /// Names the user whom a failed call was about.
-pub(crate) fn failed(user: &UserName) -> impl Fn(IamError) -> EnforceError + '_ {
+pub(crate) fn for_user(user: &UserName) -> impl Fn(IamError) -> EnforceError + '_ {
     |error| EnforceError::Iam { user: user.clone(), error }
 }
 

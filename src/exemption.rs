@@ -83,7 +83,7 @@ impl Exemption {
 impl Exemptions {
     /// Whether only a look at the user itself can tell, since a path or a tag may exempt.
     #[must_use]
-    pub fn need_the_user(&self) -> bool {
+    pub fn require_user_lookup(&self) -> bool {
         !self.paths.is_empty() || self.tag.is_some()
     }
 

@@ -145,11 +145,11 @@ impl Iam {
     ///
     /// # Errors
     /// Any but `NoSuchEntity`.
-    pub async fn login_profile(&self, user: &UserName) -> Result<Option<DateTime<Utc>>, IamError> {
+    pub async fn login_profile_created_at(&self, user: &UserName) -> Result<Option<DateTime<Utc>>, IamError> {
         const CALL: &str = "GetLoginProfile";
         let call = self.client.get_login_profile().user_name(user.as_str());
-        let answer = found(self.send(CALL, Patience::OneUser, || call.clone().send()).await)?;
-        answer.map(|answer| dated(CALL, answer.login_profile.map(|profile| profile.create_date))).transpose()
+        let answer = none_if_missing(self.send(CALL, Patience::OneUser, || call.clone().send()).await)?;
+        answer.map(|answer| require_date(CALL, answer.login_profile.map(|profile| profile.create_date))).transpose()
     }
 
     /// The user's path and tags; `None` if it does not exist, or is not visible yet.
@@ -159,7 +159,7 @@ impl Iam {
     pub async fn user(&self, user: &UserName) -> Result<Option<UserAttributes>, IamError> {
         const CALL: &str = "GetUser";
         let call = self.client.get_user().user_name(user.as_str());
-        let Some(answer) = found(self.send(CALL, Patience::OneUser, || call.clone().send()).await)? else {
+        let Some(answer) = none_if_missing(self.send(CALL, Patience::OneUser, || call.clone().send()).await)? else {
             return Ok(None);
         };
         // Without one, an exempt path would not be seen.
@@ -172,7 +172,10 @@ impl Iam {
 }
 
 /// A date on which it hangs who is new: a missing one, for which the SDK puts the epoch, must not pass for an old one.
-fn dated(call: &'static str, time: Option<aws_sdk_iam::primitives::DateTime>) -> Result<DateTime<Utc>, IamError> {
+fn require_date(
+    call: &'static str,
+    time: Option<aws_sdk_iam::primitives::DateTime>,
+) -> Result<DateTime<Utc>, IamError> {
     let time = time.filter(|time| time.secs() != 0).map(utc);
     time.ok_or_else(|| unusable(call, "answer", "it has no date of creation"))
 }
@@ -193,7 +196,7 @@ async fn endpoint(config: &SdkConfig) -> Option<String> {
     Some(endpoint.url().to_owned())
 }
 
-fn found<T>(answer: Result<T, IamError>) -> Result<Option<T>, IamError> {
+fn none_if_missing<T>(answer: Result<T, IamError>) -> Result<Option<T>, IamError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.kind == IamErrorKind::NoSuchEntity => Ok(None),

@@ -1,5 +1,5 @@
 //! The names that IAM gives to things, each a type that cannot hold a wrong one; other text from outside is made
-//! [`legible`].
+//! [`sanitize`].
 //!
 //! Rules: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html> ("IAM name requirements").
 
@@ -12,7 +12,7 @@ fn is_friendly_name(text: &str, longest: usize) -> bool {
 
 /// Foreign text, cut at so many characters, and without those that end a line, steer a terminal, or have what follows
 /// read backwards: JSON escapes only some of them.
-pub(crate) fn legible(text: &str, longest: usize) -> String {
+pub(crate) fn sanitize(text: &str, longest: usize) -> String {
     let excerpt = match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

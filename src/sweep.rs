@@ -8,7 +8,7 @@ use tokio::time::Instant;
 pub use self::report::{FailedUser, SweepError, SweepReport};
 use crate::account::{Account, AccountUser, Standing};
 use crate::credential_report::is_key_in_use;
-use crate::enforce::{Attempt, EnforceError, Enforcer, Missing, NoGroup, failed};
+use crate::enforce::{Attempt, EnforceError, Enforcer, Missing, NoGroup, for_user};
 use crate::iam::{IamError, IamErrorKind};
 use crate::identifiers::{GroupName, UserName};
 use crate::outcome::Outcome;
@@ -198,7 +198,7 @@ async fn process(
         };
         match (end, without_policy) {
             (Attempt::Done(Outcome::AddedToGroup(_)), Some(group)) => {
-                Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::Unarmed(group) })
+                Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::WithoutPolicy(group) })
             }
             (Attempt::Done(outcome), _) => Ok(Verdict::Decided(outcome)),
             (Attempt::Missing(Missing::User(_)), _) => Ok(Verdict::NotInScope),
@@ -221,7 +221,7 @@ async fn due_since(
     if let (true, Some(created), Some(existing)) = (all_users, created, existing) {
         return Ok(Some((*created, *existing)));
     }
-    let password_created = enforcer.iam.login_profile(user).await.map_err(failed(user))?;
+    let password_created = enforcer.iam.login_profile_created_at(user).await.map_err(for_user(user))?;
     let since = password_created.or(created.filter(|_| all_users));
     Ok(since.map(|since| (since, existing.unwrap_or(since < policy_created))))
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::PayloadError::{self, Malformed};
-use crate::identifiers::legible;
+use crate::identifiers::sanitize;
 use crate::settings::Mode;
 
 /// A field as it came, whose kind is still to be looked at; `None` if it is missing or null.
@@ -230,5 +230,5 @@ pub(super) fn without_place(error: &serde_json::Error) -> String {
 
 /// Text from a payload, at a length fit for a log line.
 pub(super) fn excerpt(text: &str) -> String {
-    legible(text, 256)
+    sanitize(text, 256)
 }

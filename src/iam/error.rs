@@ -9,7 +9,7 @@ use aws_sdk_iam::operation::add_user_to_group::AddUserToGroupError;
 use aws_sdk_iam::operation::attach_user_policy::AttachUserPolicyError;
 
 use crate::https::NoAuthorities;
-use crate::identifiers::legible;
+use crate::identifiers::sanitize;
 
 /// What an IAM call failed with, by what it means to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct IamError {
     pub answer: String,
 }
 
-pub(super) fn broken_off(call: &'static str, why: &str) -> IamError {
+pub(super) fn unusable_list(call: &'static str, why: &str) -> IamError {
     unusable(call, "list", why)
 }
 
@@ -96,9 +96,9 @@ impl ClassifyRetry for PassingConflict {
 }
 
 /// How much of an answer an error tells: IAM's own messages fit in, a web page that came in their place does not.
-const ANSWER_TOLD: usize = 1024;
+const MAX_ANSWER_LENGTH: usize = 1024;
 /// The same for the code: IAM's own are far shorter.
-const CODE_TOLD: usize = 64;
+const MAX_CODE_LENGTH: usize = 64;
 
 /// The codes with which AWS services say that there were too many calls.
 const THROTTLES: [&str; 8] = [
@@ -127,7 +127,7 @@ where
             call,
             kind: IamErrorKind::Other,
             code: None,
-            answer: legible(&error.to_string(), ANSWER_TOLD),
+            answer: sanitize(&error.to_string(), MAX_ANSWER_LENGTH),
         };
     }
     let status = error.raw_response().map(|response| response.status().as_u16());
@@ -153,6 +153,6 @@ where
             None => format!("IAM did not answer ({})", DisplayErrorContext(error)),
         },
     };
-    let code = error.code().map(|code| legible(code, CODE_TOLD));
-    IamError { call, kind, code, answer: legible(&answer, ANSWER_TOLD) }
+    let code = error.code().map(|code| sanitize(code, MAX_CODE_LENGTH));
+    IamError { call, kind, code, answer: sanitize(&answer, MAX_ANSWER_LENGTH) }
 }

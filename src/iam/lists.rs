@@ -4,10 +4,10 @@ use aws_sdk_iam::types::{PolicyUsageType, ReportStateType};
 use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 
-use super::error::{broken_off, unusable};
+use super::error::{unusable, unusable_list};
 use super::paced::Patience;
-use super::{Iam, IamError, dated, found, utc};
-use crate::identifiers::{GroupName, PolicyArn, UserName, legible};
+use super::{Iam, IamError, none_if_missing, require_date, utc};
+use crate::identifiers::{GroupName, PolicyArn, UserName, sanitize};
 
 /// A user as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +71,8 @@ impl Iam {
     pub async fn policy_created(&self, policy: &PolicyArn) -> Result<Option<DateTime<Utc>>, IamError> {
         const CALL: &str = "GetPolicy";
         let call = self.client.get_policy().policy_arn(policy.as_str());
-        let answer = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)?;
-        answer.map(|answer| dated(CALL, answer.policy.and_then(|policy| policy.create_date))).transpose()
+        let answer = none_if_missing(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)?;
+        answer.map(|answer| require_date(CALL, answer.policy.and_then(|policy| policy.create_date))).transpose()
     }
 
     /// The default version of the policy: the one that is in force. `None` if the policy does not exist.
@@ -83,12 +83,13 @@ impl Iam {
         const GET_POLICY: &str = "GetPolicy";
         const CALL: &str = "GetPolicyVersion";
         let call = self.client.get_policy().policy_arn(policy.as_str());
-        let answer = found(self.send(GET_POLICY, Patience::WholeAccount, || call.clone().send()).await)?;
+        let answer = none_if_missing(self.send(GET_POLICY, Patience::WholeAccount, || call.clone().send()).await)?;
         let Some(answer) = answer else { return Ok(None) };
         let id = answer.policy.and_then(|policy| policy.default_version_id);
         let id = id.ok_or_else(|| unusable(GET_POLICY, "answer", "it has no default version"))?;
         let call = self.client.get_policy_version().policy_arn(policy.as_str()).version_id(&id);
-        let Some(answer) = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)? else {
+        let Some(answer) = none_if_missing(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)?
+        else {
             return Ok(None);
         };
         let document = answer.policy_version.and_then(|version| version.document);
@@ -113,10 +114,10 @@ impl Iam {
             let call = call.set_marker(pages.marker.take());
             let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for user in page.policy_users.unwrap_or_default() {
-                users.extend(UserName::new(&listed(CALL, user.user_name)?));
+                users.extend(UserName::new(&require_name(CALL, user.user_name)?));
             }
             for group in page.policy_groups.unwrap_or_default() {
-                groups.extend(GroupName::new(&listed(CALL, group.group_name)?));
+                groups.extend(GroupName::new(&require_name(CALL, group.group_name)?));
             }
             pages.turn(page.is_truncated, page.marker)?;
         }
@@ -134,11 +135,12 @@ impl Iam {
         while pages.more {
             let call = self.client.get_group().group_name(group.as_str()).max_items(PAGE);
             let call = call.set_marker(pages.marker.take());
-            let Some(page) = found(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)? else {
+            let Some(page) = none_if_missing(self.send(CALL, Patience::WholeAccount, || call.clone().send()).await)?
+            else {
                 return Ok(Vec::new());
             };
             for user in page.users {
-                members.extend(UserName::new(&listed(CALL, Some(user.user_name))?));
+                members.extend(UserName::new(&require_name(CALL, Some(user.user_name))?));
             }
             pages.turn(page.is_truncated, page.marker)?;
         }
@@ -146,7 +148,7 @@ impl Iam {
     }
 
     /// Every user of the account, and the names that are not of IAM's alphabet or too long, made
-    /// [legible](crate::identifiers): such a user is set aside, so that it does not stop the work on all others.
+    /// sanitized: such a user is set aside, so that it does not stop the work on all others.
     ///
     /// # Errors
     /// If any page cannot be had.
@@ -158,10 +160,10 @@ impl Iam {
             let call = self.client.list_users().max_items(PAGE).set_marker(pages.marker.take());
             let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for user in page.users {
-                let name = listed(CALL, Some(user.user_name))?;
+                let name = require_name(CALL, Some(user.user_name))?;
                 match UserName::new(&name) {
                     Some(name) => users.push(ListedUser { name, path: user.path, created: utc(user.create_date) }),
-                    None => unusable_names.push(legible(&name, NAME_TOLD)),
+                    None => unusable_names.push(sanitize(&name, MAX_NAME_LENGTH)),
                 }
             }
             pages.turn(page.is_truncated, page.marker)?;
@@ -171,7 +173,7 @@ impl Iam {
 }
 
 /// How much of a name that cannot be used is returned: IAM's own have up to 128 characters.
-const NAME_TOLD: usize = 256;
+const MAX_NAME_LENGTH: usize = 256;
 
 /// The most that IAM gives in one page.
 pub(super) const PAGE: i32 = 1000;
@@ -194,7 +196,7 @@ impl Pages {
         self.more = is_truncated;
         if is_truncated {
             let Some(marker) = marker.filter(|marker| !self.markers.contains(marker)) else {
-                return Err(broken_off(self.call, "a page says that there are more, but not where"));
+                return Err(unusable_list(self.call, "a page says that there are more, but not where"));
             };
             self.markers.push(marker.clone());
             self.marker = Some(marker);
@@ -204,6 +206,6 @@ impl Pages {
 }
 
 /// An entry of a list must have a name: without one the answer is no list.
-pub(super) fn listed(call: &'static str, name: Option<String>) -> Result<String, IamError> {
-    name.filter(|name| !name.is_empty()).ok_or_else(|| broken_off(call, "an entry has no name"))
+pub(super) fn require_name(call: &'static str, name: Option<String>) -> Result<String, IamError> {
+    name.filter(|name| !name.is_empty()).ok_or_else(|| unusable_list(call, "an entry has no name"))
 }

@@ -3,10 +3,10 @@
 use aws_config::SdkConfig;
 use aws_sdk_iam::types::{EntityType, PolicyScopeType};
 
-use super::error::broken_off;
-use super::lists::{PAGE, Pages, listed};
+use super::error::unusable_list;
+use super::lists::{PAGE, Pages, require_name};
 use super::paced::Patience;
-use super::{Iam, IamError, found};
+use super::{Iam, IamError, none_if_missing};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
 /// Looking further than a sweep does.
@@ -32,8 +32,8 @@ impl Iam {
             let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for policy in page.policies.unwrap_or_default() {
                 if policy.policy_name.as_deref() == Some(name) {
-                    let arn = PolicyArn::new(&listed(CALL, policy.arn)?);
-                    policies.push(arn.ok_or_else(|| broken_off(CALL, "the ARN of the policy is none"))?);
+                    let arn = PolicyArn::new(&require_name(CALL, policy.arn)?);
+                    policies.push(arn.ok_or_else(|| unusable_list(CALL, "the ARN of the policy is none"))?);
                 }
             }
             pages.turn(page.is_truncated, page.marker)?;
@@ -47,7 +47,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn has_mfa_device(&self, user: &UserName) -> Result<bool, IamError> {
         let call = self.client.list_mfa_devices().user_name(user.as_str());
-        let answer = found(self.send("ListMFADevices", Patience::OneUser, || call.clone().send()).await)?;
+        let answer = none_if_missing(self.send("ListMFADevices", Patience::OneUser, || call.clone().send()).await)?;
         Ok(answer.is_some_and(|answer| !answer.mfa_devices.is_empty()))
     }
 
@@ -65,7 +65,7 @@ impl Iam {
             let call = call.set_marker(pages.marker.take());
             let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
             for role in page.policy_roles.unwrap_or_default() {
-                roles.push(listed(CALL, role.role_name)?);
+                roles.push(require_name(CALL, role.role_name)?);
             }
             pages.turn(page.is_truncated, page.marker)?;
         }
@@ -76,9 +76,9 @@ impl Iam {
     ///
     /// # Errors
     /// Any but `NoSuchEntity`.
-    pub async fn bounded_by(&self, policy: &PolicyArn) -> Result<Option<i32>, IamError> {
+    pub async fn permissions_boundary_count(&self, policy: &PolicyArn) -> Result<Option<i32>, IamError> {
         let call = self.client.get_policy().policy_arn(policy.as_str());
-        let answer = found(self.send("GetPolicy", Patience::WholeAccount, || call.clone().send()).await)?;
+        let answer = none_if_missing(self.send("GetPolicy", Patience::WholeAccount, || call.clone().send()).await)?;
         let boundaries =
             |policy: aws_sdk_iam::types::Policy| policy.permissions_boundary_usage_count.unwrap_or_default();
         Ok(answer.map(|answer| answer.policy.map(boundaries).unwrap_or_default()))
@@ -101,7 +101,7 @@ impl Iam {
             let call = self.client.list_attached_group_policies().group_name(group.as_str()).max_items(PAGE);
             let call = call.set_marker(pages.marker.take());
             let answer = self.send(ATTACHED, Patience::WholeAccount, || call.clone().send()).await;
-            let Some(page) = found(answer)? else {
+            let Some(page) = none_if_missing(answer)? else {
                 return Ok(None);
             };
             let attached = page.attached_policies.unwrap_or_default().into_iter();
@@ -113,7 +113,7 @@ impl Iam {
             let call = self.client.list_group_policies().group_name(group.as_str()).max_items(PAGE);
             let call = call.set_marker(pages.marker.take());
             let answer = self.send(INLINE, Patience::WholeAccount, || call.clone().send()).await;
-            let Some(page) = found(answer)? else {
+            let Some(page) = none_if_missing(answer)? else {
                 return Ok(None);
             };
             others.extend(page.policy_names);
@@ -134,12 +134,12 @@ impl Iam {
             let call = self.client.list_policy_versions().policy_arn(policy.as_str()).max_items(PAGE);
             let call = call.set_marker(pages.marker.take());
             let answer = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await;
-            let Some(page) = found(answer)? else {
+            let Some(page) = none_if_missing(answer)? else {
                 return Ok(Vec::new());
             };
             for version in page.versions.unwrap_or_default() {
                 if !version.is_default_version {
-                    versions.push(listed(CALL, version.version_id)?);
+                    versions.push(require_name(CALL, version.version_id)?);
                 }
             }
             pages.turn(page.is_truncated, page.marker)?;
@@ -156,7 +156,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn detach_user_policy(&self, user: &UserName, policy: &PolicyArn) -> Result<(), IamError> {
         let call = self.client.detach_user_policy().user_name(user.as_str()).policy_arn(policy.as_str());
-        found(self.send("DetachUserPolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
+        none_if_missing(self.send("DetachUserPolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Detaches the policy from a group.
@@ -165,7 +165,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn detach_group_policy(&self, group: &GroupName, policy: &PolicyArn) -> Result<(), IamError> {
         let call = self.client.detach_group_policy().group_name(group.as_str()).policy_arn(policy.as_str());
-        found(self.send("DetachGroupPolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
+        none_if_missing(self.send("DetachGroupPolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Takes a user out of a group.
@@ -174,7 +174,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn remove_user_from_group(&self, user: &UserName, group: &GroupName) -> Result<(), IamError> {
         let call = self.client.remove_user_from_group().user_name(user.as_str()).group_name(group.as_str());
-        found(self.send("RemoveUserFromGroup", Patience::OneUser, || call.clone().send()).await).map(drop)
+        none_if_missing(self.send("RemoveUserFromGroup", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Deletes a group, which must be empty and without policies.
@@ -183,7 +183,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn delete_group(&self, group: &GroupName) -> Result<(), IamError> {
         let call = self.client.delete_group().group_name(group.as_str());
-        found(self.send("DeleteGroup", Patience::OneUser, || call.clone().send()).await).map(drop)
+        none_if_missing(self.send("DeleteGroup", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Deletes a version of the policy that is not the default one.
@@ -192,7 +192,7 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn delete_policy_version(&self, policy: &PolicyArn, version: &str) -> Result<(), IamError> {
         let call = self.client.delete_policy_version().policy_arn(policy.as_str()).version_id(version);
-        found(self.send("DeletePolicyVersion", Patience::OneUser, || call.clone().send()).await).map(drop)
+        none_if_missing(self.send("DeletePolicyVersion", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 
     /// Deletes the policy, which must be attached to nothing and have one version.
@@ -201,6 +201,6 @@ impl Iam {
     /// Any but `NoSuchEntity`.
     pub async fn delete_policy(&self, policy: &PolicyArn) -> Result<(), IamError> {
         let call = self.client.delete_policy().policy_arn(policy.as_str());
-        found(self.send("DeletePolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
+        none_if_missing(self.send("DeletePolicy", Patience::OneUser, || call.clone().send()).await).map(drop)
     }
 }

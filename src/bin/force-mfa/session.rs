@@ -10,7 +10,7 @@ use force_mfa::settings::{POLICY_ARN, Settings};
 
 use crate::error::CliError;
 use crate::setting_sources::{GivenSettings, ResolvedSettings, SettingFlags, Values};
-use crate::sign_in::{self, Caller, SignedIn};
+use crate::sign_in::{self, Caller, SignInFlags, SignedIn};
 use crate::stack::{self, Stage};
 use crate::terminal::note;
 
@@ -21,20 +21,11 @@ pub const NAME: &str = "force-mfa";
 pub const TIME_LIMIT: Duration = Duration::from_mins(30);
 
 /// Flags of every command that calls AWS.
-#[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "AWS")]
 pub struct Flags {
-    /// Profile of ~/.aws/config to take the credentials from [default: AWS_PROFILE, else the usual chain]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub profile: Option<String>,
-    /// Region to sign for [default: AWS_REGION, else the profile's, else us-east-1]. The stack is always looked for in
-    /// the home region of the partition
-    #[arg(long, global = true, value_name = "REGION")]
-    pub region: Option<String>,
-    /// URL to call in place of every AWS service, such as an emulator's
-    #[arg(long, global = true, value_name = "URL", value_parser = url)]
-    pub endpoint_url: Option<String>,
+    #[command(flatten)]
+    pub sign_in: SignInFlags,
     /// Stack that has the policy and the settings [default: force-mfa, else the stack of the function force-mfa]
     #[arg(long, global = true, value_name = "NAME")]
     pub stack: Option<String>,
@@ -44,14 +35,6 @@ pub struct Flags {
 
     #[command(flatten)]
     pub settings: SettingFlags,
-}
-
-fn url(text: &str) -> Result<String, &'static str> {
-    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match host {
-        Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("it must begin with http:// or https://, such as http://127.0.0.1:5000"),
-    }
 }
 
 /// What a command is going to do. It decides what the command needs to know of the stack first.
@@ -97,7 +80,7 @@ impl Session {
         // The clients' futures are large.
         Box::pin(async {
             let given = GivenSettings::new(&flags.settings)?;
-            let signed_in = SignedIn::new(flags).await?;
+            let signed_in = SignedIn::new(&flags.sign_in).await?;
             check_account(&signed_in.caller, account, given.policy().as_ref())?;
             let stack = if flags.no_stack { StackName::None } else { StackName::of(flags.stack.as_deref()) };
             Self::in_account(signed_in, stack, given, purpose).await

@@ -14,7 +14,31 @@ use force_mfa::iam::Iam;
 
 use crate::error::{CliError, FailedCall, error_chain};
 use crate::http;
-use crate::session::Flags;
+
+/// Flags that decide which credentials sign the calls, and where the calls go.
+#[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "AWS")]
+pub struct SignInFlags {
+    /// Profile of ~/.aws/config to take the credentials from [default: AWS_PROFILE, else the usual chain]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Region to sign for [default: AWS_REGION, else the profile's, else us-east-1]. The stack is always looked for in
+    /// the home region of the partition
+    #[arg(long, global = true, value_name = "REGION")]
+    pub region: Option<String>,
+    /// URL to call in place of every AWS service, such as an emulator's
+    #[arg(long, global = true, value_name = "URL", value_parser = url)]
+    pub endpoint_url: Option<String>,
+}
+
+fn url(text: &str) -> Result<String, &'static str> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("it must begin with http:// or https://, such as http://127.0.0.1:5000"),
+    }
+}
 
 /// Whose credentials these are, and the clients' configuration.
 #[derive(Clone, Debug)]
@@ -43,7 +67,7 @@ impl SignedIn {
     ///
     /// # Errors
     /// If there are no credentials, STS does not know them, or it does not answer.
-    pub async fn new(flags: &Flags) -> Result<Self, CliError> {
+    pub async fn new(flags: &SignInFlags) -> Result<Self, CliError> {
         let profiles = profiles(flags.profile.as_deref()).await;
         let connector = http::connector(profiles.as_ref().and_then(|profiles| profiles.get("ca_bundle")))?;
         let config = sdk_config(flags, connector.clone()).await;
@@ -65,7 +89,7 @@ impl Caller {
     }
 }
 
-async fn sdk_config(flags: &Flags, connector: SharedHttpConnector) -> SdkConfig {
+async fn sdk_config(flags: &SignInFlags, connector: SharedHttpConnector) -> SdkConfig {
     // One connector for every service: it holds the trust store, which takes a while to read.
     let http = http_client_fn(move |_, _| connector.clone());
     let mut profile_region = ProfileFileRegionProvider::builder();

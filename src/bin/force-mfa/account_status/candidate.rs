@@ -72,7 +72,7 @@ impl Candidate {
         settings: &Settings,
         policy_created: DateTime<Utc>,
     ) -> Result<Option<ConsoleUser>, IamError> {
-        let Some(password_created) = iam.login_profile(&self.name).await? else { return Ok(None) };
+        let Some(password_created) = iam.login_profile_created_at(&self.name).await? else { return Ok(None) };
         let mfa = match &self.reported {
             Some(reported) => reported.mfa,
             None => iam.has_mfa_device(&self.name).await?,

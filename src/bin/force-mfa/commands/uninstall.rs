@@ -149,7 +149,7 @@ struct OverflowGroup {
 impl Plan {
     /// `None` if there is no such policy.
     async fn read(iam: &Iam, policy: &PolicyArn, overflow_group: Option<GroupName>) -> Result<Option<Self>, IamError> {
-        let Some(bounded) = iam.bounded_by(policy).await? else { return Ok(None) };
+        let Some(bounded) = iam.permissions_boundary_count(policy).await? else { return Ok(None) };
         let (mut users, groups) = iam.entities_for_policy(policy).await?;
         users.sort_by_key(UserName::folded);
         let roles = iam.roles_with_policy(policy).await?;

@@ -43,7 +43,7 @@ impl Survey {
     /// If settings are given by flags, there are no credentials, or the accounts cannot be listed.
     pub async fn begin(flags: &Flags, selection: &Selection) -> Result<Self, CliError> {
         refuse_settings(flags)?;
-        let operator = SignedIn::new(flags).await?;
+        let operator = SignedIn::new(&flags.sign_in).await?;
         let bar = spinner("Listing the accounts");
         let organization = Organization::list(&operator.config, selection).await;
         bar.finish_and_clear();

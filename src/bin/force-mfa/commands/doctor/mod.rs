@@ -136,7 +136,7 @@ async fn read(flags: &Flags) -> Result<(SdkConfig, Inventory), CliError> {
         )));
     }
     let stack_name = flags.stack.as_deref().unwrap_or(session::NAME);
-    let SignedIn { config, caller, .. } = SignedIn::new(flags).await?;
+    let SignedIn { config, caller, .. } = SignedIn::new(&flags.sign_in).await?;
     let config = reading::with_timeout(&config);
     let bar = spinner("reading the installation");
     let home = home_region(config.region());
