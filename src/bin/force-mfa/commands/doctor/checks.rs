@@ -206,7 +206,7 @@ fn put_back(inventory: &Inventory) -> String {
         "aws cloudformation create-change-set {of_stack} --change-set-name put-back --use-previous-template \
          --capabilities CAPABILITY_NAMED_IAM --deployment-mode REVERT_DRIFT --parameters $(aws cloudformation \
          describe-stacks {of_stack} --output text --query \"Stacks[0].Parameters[].join('', ['ParameterKey=', \
-         ParameterKey, ',UsePreviousValue=true'])\") # then look at the change set put-back, and execute it"
+         ParameterKey, ',UsePreviousValue=true'])\") # then docs/runbook.md, Put the stack right: what to read before it is executed"
     )
 }
 
