@@ -258,7 +258,9 @@ def account_pages():
         ("GenerateCredentialReport", 0): "<State>COMPLETE</State>",
         ("GetCredentialReport", 0): f"<Content>{report}</Content><ReportFormat>text/csv</ReportFormat>"
         f"<GeneratedTime>{created}</GeneratedTime>",
-        ("GetPolicy", 0): f"<Policy><Arn>{POLICY_ARN}</Arn><CreateDate>2025-01-01T00:00:00Z</CreateDate></Policy>",
+        ("GetPolicy", 0): f"<Policy><Arn>{POLICY_ARN}</Arn><DefaultVersionId>v1</DefaultVersionId>"
+        "<CreateDate>2025-01-01T00:00:00Z</CreateDate></Policy>",
+        ("GetPolicyVersion", 0): "<PolicyVersion><Document>%7B%7D</Document></PolicyVersion>",
         ("GetLoginProfile", 0): f"<LoginProfile><UserName>user</UserName><CreateDate>{created}</CreateDate></LoginProfile>",
     }
 

@@ -19,6 +19,7 @@ pub mod exemption;
 
 pub mod account;
 pub mod credential_report;
+pub mod policy_state;
 pub mod policy_text;
 pub mod sweep;
 

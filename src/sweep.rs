@@ -2,6 +2,8 @@
 
 mod report;
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
@@ -13,11 +15,15 @@ use crate::iam::{IamError, IamErrorKind};
 use crate::identifiers::{GroupName, UserName};
 use crate::outcome::Outcome;
 use crate::pace;
+use crate::policy_state::PolicyState;
 use crate::settings::{Mode, Scope, Settings};
 
 /// An event comes within minutes, and Lambda tries it again for three more. A new user who is without the policy after
 /// that is one whose event was lost.
 const EVENT_OVERDUE: TimeDelta = TimeDelta::minutes(15);
+
+/// How long the policy's text may take. Users are covered whatever it says, so that it must not use up their time.
+const POLICY_TEXT_LIMIT: Duration = Duration::from_secs(20);
 
 /// A user without the policy.
 #[derive(Clone, Debug)]
@@ -66,7 +72,9 @@ pub async fn sweep(
     for name in &account.unusable_names {
         tracing::warn!(user = name, "the sweep leaves out a user whose name is none of IAM's");
     }
-    let (mut report, candidates) = plan(&account, &enforcer.settings, now);
+    let soon = (Instant::now() + POLICY_TEXT_LIMIT).min(until);
+    let policy = PolicyState::read(&enforcer.iam.paced(soon, || false), &enforcer.settings.policy).await;
+    let (mut report, candidates) = plan(&account, policy, &enforcer.settings, now);
     let without_policy = enforcer.settings.overflow_group.clone().filter(|group| !account.carries_policy(group));
     let all = candidates.len();
     let mut done = 0;
@@ -101,7 +109,12 @@ fn is_out_of_time(error: &EnforceError) -> bool {
 /// What can be said of the account without a further call, and the users who remain to be looked at, in order: those of
 /// whom the report does not tell, then the others from a place that is another one in each sweep. Always from the same
 /// place, users who need a look-up in each sweep would use up its time, and those behind them would never be reached.
-fn plan(account: &Account, settings: &Settings, now: DateTime<Utc>) -> (SweepReport, Vec<Candidate>) {
+fn plan(
+    account: &Account,
+    policy: PolicyState,
+    settings: &Settings,
+    now: DateTime<Utc>,
+) -> (SweepReport, Vec<Candidate>) {
     let mut report = SweepReport {
         mode: settings.mode,
         console_users: account.console_users.len(),
@@ -113,6 +126,8 @@ fn plan(account: &Account, settings: &Settings, now: DateTime<Utc>) -> (SweepRep
         exempt: 0,
         existing: 0,
         report_age_s: (now - account.reported_at).num_seconds().max(0),
+        policy_warning: policy.warning(&settings.policy, unread),
+        policy,
         remaining: 0,
         failures: 0,
         failed: Vec::new(),
@@ -152,6 +167,22 @@ fn plan(account: &Account, settings: &Settings, now: DateTime<Utc>) -> (SweepRep
     others.rotate_left(start);
     newest.append(&mut others);
     (report, newest)
+}
+
+/// Why the policy's text could not be read, and what to do.
+fn unread(error: &IamError) -> String {
+    let remedy = match error.kind {
+        IamErrorKind::AccessDenied => {
+            "Update the stack: infra/template.yaml allows this call to the function's role. If it does already, see \
+             whether a permissions boundary or an SCP denies it"
+        }
+        IamErrorKind::NoSuchEntity
+        | IamErrorKind::LimitExceeded
+        | IamErrorKind::Throttled
+        | IamErrorKind::Unavailable
+        | IamErrorKind::Other => "The next sweep tries again",
+    };
+    format!("{error}. {remedy}")
 }
 
 /// The place among `count` at which a sweep at that time begins.

@@ -53,21 +53,32 @@ impl Handled {
     pub fn log(&self) {
         let Facts { event_id, event_name, caller_arn, source_ip, resource, time: _ } = &self.facts;
         let seconds_since_call = self.seconds_since_call();
-        let sweep = self.sweep_report().map(|report| logged(report, self.result.is_err()).to_string());
+        let report = self.sweep_report();
+        let sweep = report.map(|report| logged(report, self.result.is_err()).to_string());
+        let policy_warning = report.and_then(|report| report.policy_warning.as_deref());
+        // The level of a line is part of its code, so that there is one for each.
+        macro_rules! handled {
+            ($level:ident, $outcome:expr) => {
+                tracing::$level!(
+                    outcome = $outcome.as_str(),
+                    user = $outcome.user().map(UserName::as_str),
+                    reason = $outcome.reason(),
+                    event_id,
+                    event_name,
+                    caller_arn,
+                    source_ip,
+                    resource,
+                    seconds_since_call,
+                    sweep,
+                    policy_warning,
+                    "handled"
+                )
+            };
+        }
         match &self.result {
-            Ok(outcome) => tracing::info!(
-                outcome = outcome.as_str(),
-                user = outcome.user().map(UserName::as_str),
-                reason = outcome.reason(),
-                event_id,
-                event_name,
-                caller_arn,
-                source_ip,
-                resource,
-                seconds_since_call,
-                sweep,
-                "handled"
-            ),
+            Ok(outcome) if report.is_some_and(|report| report.policy.is_broken()) => handled!(error, outcome),
+            Ok(outcome) if policy_warning.is_some() => handled!(warn, outcome),
+            Ok(outcome) => handled!(info, outcome),
             Err(failure) => tracing::error!(
                 outcome = "failed",
                 error_type = failure.error_type(),
@@ -80,6 +91,7 @@ impl Handled {
                 resource,
                 seconds_since_call,
                 sweep,
+                policy_warning,
                 "failed"
             ),
         }
@@ -159,6 +171,10 @@ fn swept(report: &SweepReport) -> Vec<(&'static str, &'static str, Value)> {
         ("ExistingUncovered", report.existing),
         ("SweepRemaining", report.remaining),
     ];
+    // Without a verdict there is nothing to send: the alarm stays as it is.
+    if report.policy.is_known() {
+        counts.push(("PolicyBroken", usize::from(report.policy.is_broken())));
+    }
     // In report mode nobody is attached, so that every new user would count at each sweep.
     if report.mode == Mode::Enforce {
         counts.push(("Uncovered", report.lost));

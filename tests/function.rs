@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::event;
-use support::fake_iam::{FakeIam, Fault};
+use support::fake_iam::{ENFORCING, FakeIam, Fault};
 use support::lambda::{run_function, run_function_at};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -241,6 +241,40 @@ async fn a_sweep_is_answered_logged_and_counted() {
         ("ExistingUncovered", 0),
     ] {
         assert_eq!(metrics[name], count, "{name}");
+    }
+}
+
+/// The text of the policy → level of the log line, and what it says.
+#[tokio::test]
+async fn a_broken_policy_is_told_on_the_sweeps_line_with_the_way_back() {
+    for (text, level, warning) in [
+        (ENFORCING.to_owned(), "INFO", &[][..]),
+        ("{}".to_owned(), "WARN", &["version v2 cannot be judged"]),
+        (
+            ENFORCING.replace("Deny", "Allow"),
+            "ERROR",
+            &[
+                "version v2 does not deny s3:GetObject",
+                "set-default-policy-version --policy-arn arn:aws:iam::1234567890",
+            ],
+        ),
+        (
+            ENFORCING.replace("iam:EnableMFADevice", "iam:GetUser"),
+            "ERROR",
+            &["version v2 denies iam:EnableMFADevice", "list-policy-versions"],
+        ),
+    ] {
+        let account = FakeIam::default().with_console_user("alice");
+        account.world().policy_text.clone_from(&text);
+        let run = run_function(&account, &[], vec![br#"{"sweep": {}}"#.to_vec()]).await;
+        assert_eq!(run.answers[0].kind, "response", "{text}: a failed invocation would only sweep again");
+        let [log] = &run.logs()[..] else { panic!("one log line, not {:?}", run.stdout) };
+        assert_eq!((&log["level"], &log["outcome"]), (&json!(level), &json!("swept")), "{text}");
+        let told = log["policy_warning"].as_str().unwrap_or_default();
+        assert!(warning.iter().all(|part| told.contains(part)), "{told}");
+        assert_eq!(told.is_empty(), warning.is_empty(), "{told}");
+        let told = log["sweep"].as_str().unwrap();
+        assert!(told.contains(&format!("\"policy\":{}", run.answers[0].body["policy"])), "{told}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use force_mfa::handler::Handler;
 use serde_json::{Value, json};
-use support::fake_iam::{FakeIam, Fault, GROUP, POLICY};
+use support::fake_iam::{ENFORCING, FakeIam, Fault, GROUP, POLICY};
 use support::{Done, done, feed, settings};
 use tokio::time::Instant;
 
@@ -766,4 +766,61 @@ async fn progress_is_told_to_the_end() {
     .unwrap();
     assert!(last.load(Ordering::Relaxed) > 0);
     assert_eq!(last.load(Ordering::Relaxed), all.load(Ordering::Relaxed));
+}
+
+/// The text of the policy → the word for it in the reply, and the metric.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_judges_the_policys_text_and_covers_users_anyway() {
+    let freed = ENFORCING.replace("Deny", "Allow");
+    let locked = ENFORCING.replace("NotAction", "Sid\": \"x\", \"Action").replace("\"iam:Cre", "\"*\", \"iam:Cre");
+    let later = ENFORCING.replace("BoolIfExists", "DateGreaterThan").replace("MultiFactorAuthPresent", "CurrentTime");
+    for (text, word, metric) in [
+        (ENFORCING, "enforcing", json!(0)),
+        (&freed, "not_enforcing", json!(1)),
+        (&locked, "blocks_enrolment", json!(1)),
+        (&later, "unknown", Value::Null),
+        ("{}", "unknown", Value::Null),
+    ] {
+        let account = FakeIam::default().with_console_user("alice");
+        account.world().policy_text = text.to_owned();
+
+        let done = sweep(&account, &[]).await;
+
+        assert_eq!((done.error_type, &done.reply["policy"]), ("", &json!(word)), "{text}");
+        assert_eq!(metrics(&done)["PolicyBroken"], metric, "{text}");
+        assert_eq!(account.writes(), ["AttachUserPolicy alice"], "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_cannot_be_read_is_unknown_and_users_are_covered() {
+    for fault in [
+        Fault::Error(403, "AccessDenied"),
+        Fault::Error(404, "NoSuchEntity"),
+        Fault::Error(400, "Throttling"),
+        Fault::Error(503, "ServiceUnavailable"),
+        Fault::Hang,
+    ] {
+        let account = FakeIam::default().with_console_user("alice");
+        let told = format!("{fault:?}");
+        let account = account.with_faults(move |action, _| (action == "GetPolicyVersion").then(|| fault.clone()));
+        let started = Instant::now();
+
+        let done = sweep(&account, &[]).await;
+
+        assert_eq!((done.error_type, &done.reply["policy"]), ("", &json!("unknown")), "{told}");
+        assert_eq!(metrics(&done)["PolicyBroken"], Value::Null, "a failed read is no verdict: {told}");
+        assert_eq!(account.writes(), ["AttachUserPolicy alice"], "{told}");
+        assert!(started.elapsed() < Duration::from_secs(30), "it may not use up the time of the users: {told}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_does_not_look_at_the_policys_text() {
+    let account = FakeIam::default().with_console_user("alice");
+    account.world().policy_text = "{}".to_owned();
+
+    feed(&account, &settings(&[]), &support::event("CreateLoginProfile", "alice", 90)).await;
+
+    assert_eq!(account.calls(), ["AttachUserPolicy alice"]);
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::account::AccountError;
 use crate::enforce::EnforceError;
+use crate::policy_state::PolicyState;
 use crate::settings::Mode;
 
 /// Failures that are listed one by one; the rest are only counted.
@@ -32,6 +33,11 @@ pub struct SweepReport {
     pub existing: usize,
     /// How old the credential report was.
     pub report_age_s: i64,
+    /// What the policy's text does.
+    pub policy: PolicyState,
+    /// What is wrong with it, and what to do.
+    #[serde(skip)]
+    pub policy_warning: Option<String>,
     /// Users that were not looked at, since the time was over.
     #[serde(skip)]
     pub remaining: usize,

@@ -16,9 +16,14 @@ use aws_smithy_runtime_api::http::{Response, StatusCode};
 use aws_smithy_types::body::SdkBody;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use force_mfa::iam::Iam;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub const POLICY: &str = "arn:aws:iam::123456789012:policy/force-mfa";
 pub const GROUP: &str = "force-mfa-overflow";
+/// The text of a policy that forces MFA.
+pub const ENFORCING: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Deny",
+    "NotAction": ["iam:CreateVirtualMFADevice", "iam:EnableMFADevice"], "Resource": "*",
+    "Condition": {"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}}}]}"#;
 
 /// One call that was made: `AttachUserPolicy alice`.
 pub type Call = String;
@@ -75,6 +80,8 @@ pub struct World {
     pub users: BTreeMap<String, User>,
     pub groups: BTreeMap<String, Group>,
     pub policy_created: Option<DateTime<Utc>>,
+    /// The text of the policy's default version.
+    pub policy_text: String,
     pub calls: Vec<Call>,
     pub page: usize,
     /// Every call takes so long.
@@ -106,6 +113,7 @@ impl Default for FakeIam {
             users: BTreeMap::new(),
             groups: BTreeMap::from([(GROUP.to_owned(), group)]),
             policy_created: Some(now - TimeDelta::days(1)),
+            policy_text: ENFORCING.to_owned(),
             calls: Vec::new(),
             page: 1000,
             latency: Duration::ZERO,
@@ -287,7 +295,16 @@ impl World {
             }
             "GetPolicy" => {
                 let created = self.policy_created.filter(|_| get("PolicyArn") == POLICY).ok_or(NO_SUCH_ENTITY)?;
-                Ok(format!("<Policy><Arn>{POLICY}</Arn><CreateDate>{}</CreateDate></Policy>", iso(created)))
+                let fields = format!("<Arn>{POLICY}</Arn><DefaultVersionId>v2</DefaultVersionId>");
+                Ok(format!("<Policy>{fields}<CreateDate>{}</CreateDate></Policy>", iso(created)))
+            }
+            "GetPolicyVersion" => {
+                self.policy_created.filter(|_| get("PolicyArn") == POLICY).ok_or(NO_SUCH_ENTITY)?;
+                if get("VersionId") != "v2" {
+                    return Err(NO_SUCH_ENTITY);
+                }
+                let text = utf8_percent_encode(&self.policy_text, NON_ALPHANUMERIC);
+                Ok(format!("<PolicyVersion><Document>{text}</Document><VersionId>v2</VersionId></PolicyVersion>"))
             }
             "ListUsers" => {
                 let all: Vec<String> = self

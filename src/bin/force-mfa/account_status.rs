@@ -7,12 +7,12 @@ use force_mfa::account::Account;
 use force_mfa::credential_report::is_key_in_use;
 use force_mfa::iam::Iam;
 use force_mfa::pace;
+use force_mfa::policy_state::PolicyState;
 use force_mfa::settings::Settings;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::error::CliError;
-use crate::policy_state::PolicyState;
 use crate::session::{Session, TIME_LIMIT};
 use crate::terminal::Interrupt;
 use candidate::Candidate;
@@ -162,7 +162,7 @@ pub async fn read(
     Ok(Status {
         release: session.release().map(str::to_owned),
         policy: Some(policy.as_str()),
-        policy_warning: policy.warning(&settings.policy),
+        policy_warning: policy.warning(&settings.policy, |error| CliError::from(error.clone()).to_string()),
         policy_is_broken: policy.is_broken(),
         ..status
     })

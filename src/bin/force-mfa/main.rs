@@ -19,7 +19,6 @@ mod organization {
     pub mod survey;
     pub mod table;
 }
-mod policy_state;
 mod session;
 mod setting_sources;
 mod sign_in;

@@ -10,12 +10,13 @@ use force_mfa::credential_report::KEY_IN_USE;
 use force_mfa::enforce::Enforcer;
 use force_mfa::event::Facts;
 use force_mfa::handler::{Handled, PayloadOutcome};
+use force_mfa::iam::IamError;
+use force_mfa::policy_state::PolicyState;
 use force_mfa::settings::Mode;
 use force_mfa::sweep::{SweepError, SweepReport, sweep};
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus, user_error};
-use crate::policy_state::PolicyState;
 use crate::session::{Flags, Purpose, Session, TIME_LIMIT};
 use crate::stack;
 use crate::terminal::{
@@ -61,7 +62,9 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     let enforcer = Enforcer { settings: session.settings, iam: session.iam, waits: Vec::new() };
     // The clients' futures are large.
     let policy = Box::pin(async { Ok(PolicyState::read(&enforcer.iam, &enforcer.settings.policy).await) });
-    if let Some(warning) = interrupt.unless_stopped(policy).await?.warning(&enforcer.settings.policy) {
+    let policy = interrupt.unless_stopped(policy).await?;
+    let explain = |error: &IamError| CliError::from(error.clone()).to_string();
+    if let Some(warning) = policy.warning(&enforcer.settings.policy, explain) {
         note(&format!("Warning: {warning}"));
     }
     if enforcer.settings.mode == Mode::Enforce && !arguments.yes {

@@ -1,13 +1,15 @@
-//! What the text of the managed policy does: whether it still forces MFA, and still lets users enrol.
+//! What the version of the managed policy that is in force does: read from IAM, and judged.
+//!
+//! Nobody's coverage depends on it. It is for people: a word in replies, and a warning with the way back.
 
-use force_mfa::iam::{Iam, IamError};
-use force_mfa::identifiers::PolicyArn;
-use force_mfa::policy_text::{Verdict, judge};
+use serde::{Serialize, Serializer};
 
-use crate::error::CliError;
+use crate::iam::{Iam, IamError};
+use crate::identifiers::PolicyArn;
+use crate::policy_text::{Verdict, judge};
 
 /// The verdict on the version of the policy that is in force.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyState {
     /// The text was read.
     Judged {
@@ -32,7 +34,8 @@ impl PolicyState {
         }
     }
 
-    /// The word for it in the command's output.
+    /// The word for it in replies, logs and the command's output.
+    #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Judged { verdict, .. } => verdict.as_str(),
@@ -41,6 +44,7 @@ impl PolicyState {
     }
 
     /// Whether the policy is known not to do what it is for.
+    #[must_use]
     pub fn is_broken(&self) -> bool {
         match self {
             Self::Judged { verdict, .. } => verdict.is_broken(),
@@ -48,8 +52,21 @@ impl PolicyState {
         }
     }
 
-    /// What is wrong, and what to do; `None` if the policy is as it should be.
-    pub fn warning(&self, policy: &PolicyArn) -> Option<String> {
+    /// Whether the text was read, and could be judged.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        match self {
+            Self::Judged {
+                verdict: Verdict::Enforcing | Verdict::NotEnforcing(_) | Verdict::BlocksEnrolment(_),
+                ..
+            } => true,
+            Self::Judged { verdict: Verdict::Unknown(_), .. } | Self::Unread(_) | Self::Missing => false,
+        }
+    }
+
+    /// What is wrong, and what to do; `None` if the policy is as it should be. `explain` says it of a failed call.
+    #[must_use]
+    pub fn warning(&self, policy: &PolicyArn, explain: impl FnOnce(&IamError) -> String) -> Option<String> {
         let go_back = |version: &str| {
             format!(
                 "Compare version {version} with the earlier ones (`aws iam list-policy-versions --policy-arn {policy}`) \
@@ -73,11 +90,16 @@ impl PolicyState {
                      calls without MFA, and let users enrol a device?"
                 )),
             },
-            Self::Unread(error) => Some(format!(
-                "The policy's text could not be read, and so not judged. {}",
-                CliError::from(error.clone())
-            )),
+            Self::Unread(error) => {
+                Some(format!("The policy's text could not be read, and so not judged. {}", explain(error)))
+            }
             Self::Missing => Some("The policy does not exist any more, so its text could not be judged".to_owned()),
         }
+    }
+}
+
+impl Serialize for PolicyState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
