@@ -10,7 +10,7 @@ class Organization:
         self.aws = aws
         answer = aws.read("organizations", "describe_organization")["Organization"]
         self.id, self.management_account = answer["Id"], answer["MasterAccountId"]
-        self.below_unit = {}
+        self.below_unit, self.parents = {}, {}
 
     def root(self):
         return self.aws.pages("organizations", "list_roots", "Roots")[0]["Id"]
@@ -30,12 +30,17 @@ class Organization:
                 "organizations", "list_children", "Children", ParentId=unit, ChildType="ORGANIZATIONAL_UNIT"
             )
             for child in children:
+                self.parents[child["Id"]] = unit
                 found |= self.accounts_below(child["Id"])
             self.below_unit[unit] = found
         return self.below_unit[unit]
 
     def accounts_of(self, units):
         return {account: name for unit in units for account, name in self.accounts_below(unit).items()}
+
+    def is_below(self, unit, units):
+        """Whether a unit is one of the units or below one. Only units that were looked at are known."""
+        return unit is not None and (unit in units or self.is_below(self.parents.get(unit), units))
 
 
 def check_caller(aws, organization, call_as):

@@ -13,6 +13,7 @@ import stack_sets
 import stacks
 from applied_record import AppliedRecord
 from aws_calls import Aws, WrongUsage
+from templates import Deployable
 
 INFRA = Path(__file__).resolve().parent
 
@@ -50,14 +51,17 @@ class Account:
         rollout_file.check_parameters(self.file, self.document, found.template)
         return found
 
-    def template_url(self, wanted):
-        return {"TemplateURL": f"https://{self.bucket}.s3.{self.aws.region}.amazonaws.com/{wanted.template_key}"}
-
-    def parameters(self, wanted):
-        """The parameters for all accounts: those of the file, and what the roll-out fills in."""
+    def installation_of(self, wanted, own=None):
+        """The account template of a release with the parameters of the file, what the roll-out fills in, and those
+        that an account has of its `own`."""
+        url = f"https://{self.bucket}.s3.{self.aws.region}.amazonaws.com/{wanted.template_key}"
         filled = {"CodeBucket": self.bucket, "CodeKey": wanted.code_key, "Architecture": wanted.architecture}
         given = self.document["parameters"]
-        return given | filled | ({} if given.get("AlarmTopicArn") else {"AlarmTopicArn": self.topic})
+        topic = {} if given.get("AlarmTopicArn") else {"AlarmTopicArn": self.topic}
+        return Deployable({"TemplateURL": url}, given | filled | topic | (own or {}), self.tags, wanted.template)
+
+    def auditor_role(self):
+        return Deployable(INFRA / "auditor.yaml", rollout_file.auditor_parameters(self.document), self.tags)
 
 
 class ManagementStacks:
@@ -70,20 +74,15 @@ class ManagementStacks:
         )
 
     def deploy(self, wanted, overrides):
-        account, document = self.account, self.account.document
-
-        def bring(stack, source, text, parameters):
-            stack.deploy(text, source, parameters, account.tags, account.arguments.poll_seconds)
-
+        account, document, poll_seconds = self.account, self.account.document, self.account.arguments.poll_seconds
         if document["management_account"]:
-            own = account.parameters(wanted) | overrides.get(account.aws.account, {})
-            bring(self.installation, account.template_url(wanted), wanted.template, own)
-        for stack, file, parameters in (
-            (self.auditor, "auditor.yaml", document["auditor"] and rollout_file.auditor_parameters(document)),
-            (self.scp, "scp.yaml", document["scp"]["enabled"] and rollout_file.scp_parameters(document)),
-        ):
-            if parameters:
-                bring(stack, INFRA / file, (INFRA / file).read_text("utf-8"), parameters)
+            own = overrides.get(account.aws.account)
+            self.installation.deploy(account.installation_of(wanted, own), poll_seconds)
+        if document["auditor"]:
+            self.auditor.deploy(account.auditor_role(), poll_seconds)
+        if document["scp"]["enabled"]:
+            scp = Deployable(INFRA / "scp.yaml", rollout_file.scp_parameters(document), account.tags)
+            self.scp.deploy(scp, poll_seconds)
 
 
 class Rollout(Account):
@@ -125,14 +124,35 @@ class Rollout(Account):
             raise WrongUsage("There is no artifact bucket yet, so no release in it: leave template_key and code_key empty.")
         return self.published({key: wanted[key] for key in ("template_key", "code_key")})
 
+    def check_accounts(self):
+        """An account id with a typing error would leave its account without the override that was meant for it."""
+        known = set(self.installation.accounts) | {self.organization.management_account}
+        named = {account for override in self.document["overrides"] for account in override.get("accounts", [])}
+        unknown = sorted((named | set(self.document["canary_accounts"])) - known)
+        if unknown:
+            raise WrongUsage(
+                f"{self.file} names accounts that are not active, or not below its units: {', '.join(unknown)}. Correct "
+                "their ids, or take them out of canary_accounts and overrides."
+            )
+
     def left_over(self):
-        """What stands in AWS although the file does not have it: words, and how to delete it."""
-        found, units = self.installation.not_in_file()
-        if units:
-            yield f"stacks and automatic deployment of {', '.join(sorted(units))}", lambda: self.installation.remove(units=units)
-        in_units = {a for a in found if self.installation.instances[a].get("OrganizationalUnitId") in units}
-        if found - in_units:
-            yield f"the stacks of {', '.join(sorted(found - in_units))}", lambda: self.installation.remove(found - in_units)
+        """What stands in AWS although the file does not have it: words, and what deletes it, if that is possible."""
+        installation, units = self.installation, self.document["organizational_units"]
+        gone = {unit for unit in installation.target_units if not self.organization.is_below(unit, units)}
+        # Deleting the stacks of a whole unit would take those of accounts that are still meant with it.
+        kept = {i.get("OrganizationalUnitId") for account, i in installation.instances.items() if account in installation.accounts}
+        for unit in sorted(gone & kept):
+            yield f"automatic deployment to {unit}, which cannot end while accounts below it are in the file", None
+        for unit in sorted(gone - kept):
+            yield f"stacks and automatic deployment of {unit}", lambda unit=unit: installation.remove(units=[unit])
+        # A suspended account is none of ours: it has no name here, and its stack stays.
+        extra = {
+            account for account, i in installation.instances.items()
+            if account in self.names and account not in installation.accounts
+            and i.get("OrganizationalUnitId") not in gone - kept
+        }  # fmt: skip
+        if extra:
+            yield f"the stacks of {', '.join(sorted(extra))}", lambda: installation.remove(accounts=extra)
         if not self.document["auditor"] and self.auditor.definition:
             yield f"the StackSet {self.auditor.name}", self.auditor.delete
         if self.management and not self.document["scp"]["enabled"] and self.management.scp.stack:
@@ -143,11 +163,12 @@ def deploy_org(arguments):
     """Deploys to the organization what rollout.json says."""
     rollout = Rollout(arguments)
     document, folder = rollout.document, arguments.folder
+    rollout.check_accounts()
     wanted = rollout.wanted_release()
     # All is read and built. From here on AWS is changed.
-    file = INFRA / "organization.yaml"
     own = {"OrganizationId": rollout.organization.id, "AlarmEmail": document["alarm_email"], "NamePrefix": rollout.prefix}
-    rollout.use_outputs(rollout.stack.deploy(file.read_text("utf-8"), file, own, rollout.tags, arguments.poll_seconds))
+    organization = Deployable(INFRA / "organization.yaml", own, rollout.tags)
+    rollout.use_outputs(rollout.stack.deploy(organization, arguments.poll_seconds))
     release.publish(rollout.aws, rollout.bucket, wanted.files, is_new=rollout.stack.stack is None)
     # Written before the overrides are sent, with all accounts that may have some until they are: a run that is
     # interrupted in between must not forget any.
@@ -169,22 +190,19 @@ def deploy_org(arguments):
 def bring(rollout, wanted, overridden):
     """Both StackSets to what they should be. Returns what failed."""
     problems = []
-    source, parameters = rollout.template_url(wanted), rollout.parameters(wanted)
-    installation = rollout.installation.should_be(wanted.template, source, parameters, rollout.tags)
     try:
         if rollout.arguments.remove:
-            for _, remove in list(rollout.left_over()):
+            for remove in [remove for _, remove in rollout.left_over() if remove]:
                 remove()
-        installation.bring(rollout.canary)
+        rollout.installation.bring(rollout.installation_of(wanted), rollout.canary)
         scope = overridden if rollout.canary is None else overridden & rollout.canary
-        problems += installation.override({a: rollout.overrides.get(a) for a in scope})
+        problems += rollout.installation.override({a: rollout.overrides.get(a) for a in scope}, rollout.prefix)
     except stack_sets.OperationFailed as error:
         problems.append(error)
     # To see an account does not depend on its installation. A canary is about the release alone.
     if rollout.document["auditor"] and rollout.canary is None:
-        file, given = INFRA / "auditor.yaml", rollout_file.auditor_parameters(rollout.document)
         try:
-            rollout.auditor.should_be(file.read_text("utf-8"), file, given, rollout.tags).bring()
+            rollout.auditor.bring(rollout.auditor_role())
         except stack_sets.OperationFailed as error:
             problems.append(error)
     return problems

@@ -30,8 +30,9 @@ def show(rollout):
     for stack_set in (rollout.installation, rollout.auditor):
         if stack_set.definition:
             is_behind |= show_accounts(rollout, stack_set)
-    for what, _ in rollout.left_over():
-        print(f"Not in {rollout.file}, but still there: {what}. make deploy-org REMOVE=1 deletes it.")
+    for what, remove in rollout.left_over():
+        todo = " make deploy-org REMOVE=1 deletes it." if remove else " docs/rollout.md#take-accounts-out"
+        print(f"Not in {rollout.file}, but still there: {what}.{todo}")
         is_behind = True
     # Accounts that joined while the run was under way have the stack, but not their overrides.
     rollout.organization.below_unit.clear()

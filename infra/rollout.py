@@ -73,8 +73,9 @@ def deploy_release(arguments):
         given = {p["ParameterKey"]: p["ParameterValue"] for p in stack.stack.get("Parameters", [])} | given
     release.publish(aws, arguments.bucket, wanted.files)
     url = f"https://{arguments.bucket}.s3.{aws.region}.amazonaws.com/{wanted.template_key}"
-    filled = {"CodeBucket": arguments.bucket, "CodeKey": wanted.code_key}
-    stack.deploy(wanted.template, {"TemplateURL": url}, given | filled, {}, arguments.poll_seconds)
+    filled = {"CodeBucket": arguments.bucket, "CodeKey": wanted.code_key, "Architecture": wanted.architecture}
+    tags = {tag["Key"]: tag["Value"] for tag in (stack.stack or {}).get("Tags", [])}
+    stack.deploy(templates.Deployable({"TemplateURL": url}, given | filled, tags, wanted.template), arguments.poll_seconds)
     return 0
 
 

@@ -19,7 +19,7 @@ class OperationFailed(RolloutError):
 
 
 class StackSet:
-    """A StackSet as it is, once it is read, and as it should be."""
+    """A StackSet as it is when it is read, and after each operation."""
 
     def __init__(self, aws, name, options, units, everybody, excluded=()):
         self.aws, self.name, self.poll_seconds = aws, name, options["poll_seconds"]
@@ -46,75 +46,49 @@ class StackSet:
         summaries = self.aws.pages("cloudformation", "list_stack_instances", "Summaries", **self.itself)
         self.instances = {summary["Account"]: summary for summary in summaries}
 
-    def should_be(self, text, source, parameters, tags):
-        """The definition. `source` is where CloudFormation gets the template `text`: {"TemplateURL": ...}, or a file."""
-        self.text, self.tags = text, tags
-        self.files, self.source = ({}, source) if isinstance(source, dict) else ({"TemplateBody": source}, {})
-        self.parameters = templates.complete(templates.parse(text)["Parameters"], parameters)
-        return self
-
-    def is_defined(self):
-        """Whether the definition is what it should be. Its instances may still be behind."""
-        is_now = self.definition
-        return (
-            is_now["TemplateBody"].strip() == self.text.strip()
-            and {p["ParameterKey"]: p["ParameterValue"] for p in is_now["Parameters"]} == self.parameters
-            and {t["Key"]: t["Value"] for t in is_now.get("Tags", [])} == self.tags
-        )
-
     def not_current(self):
         return {account for account, instance in self.instances.items() if instance["Status"] != "CURRENT"}
 
-    def not_in_file(self):
-        """Accounts that have a stack, and units that get one, although they should not."""
-        units = self.target_units - self.units
-        # A suspended account is below no unit that we see, and its stack stays.
-        excluded = {a for a, i in self.instances.items() if a in self.excluded or i.get("OrganizationalUnitId") in units}
-        return excluded, units
-
-    def bring(self, canary=None):
+    def bring(self, wanted, canary=None):
         """The definition to what it should be, and a stack to every account; with `canary` to those accounts only."""
-        scope = self.accounts if canary is None else self.accounts & set(canary)
+        scope = self.accounts if canary is None else self.accounts & canary
         self.wait_for_running_operation()
         if self.definition is None:
-            print(f"{self.name}: create StackSet ...")
+            print(f"{self.name}: create StackSet ...", flush=True)
             self.change(
-                "create_stack_set", PermissionModel="SERVICE_MANAGED", AutoDeployment=AUTO_DEPLOYMENT,
+                "create_stack_set", wanted.files, PermissionModel="SERVICE_MANAGED", AutoDeployment=AUTO_DEPLOYMENT,
                 # Operations that conflict are queued, as automatic deployments may be under way.
-                ManagedExecution={"Active": True}, **self.content(), files=self.files,
+                ManagedExecution={"Active": True}, **wanted.request,
             )  # fmt: skip
             if not self.aws.dry_run:
                 self.read()
             self.create(scope)
         elif canary is None:
             # The definition first: if the older release is what fails in the missing accounts, the new one is the cure.
-            self.update(None)
+            self.update(wanted, None)
             self.create(scope)
         else:
             self.create(scope)
-            self.update(scope & set(self.instances))
+            self.update(wanted, scope & set(self.instances))
 
-    def content(self):
-        tags = [{"Key": key, "Value": value} for key, value in sorted(self.tags.items())]
-        parameters = templates.as_list(self.parameters)
-        return {**self.source, "Parameters": parameters, "Tags": tags, "Capabilities": ["CAPABILITY_NAMED_IAM"]}
-
-    def update(self, accounts):
+    def update(self, wanted, accounts):
         """The definition, and with it all stacks, or those of `accounts` only: the others stay as they are, OUTDATED.
-        Repeating the call tries again where it failed."""
+        "Repeating this StackSet operation with a new operation ID retries all stack instances whose status is
+        OUTDATED." """
         behind = self.not_current() & (self.accounts if accounts is None else accounts)
-        is_auto = (self.definition or {}).get("AutoDeployment", AUTO_DEPLOYMENT) == AUTO_DEPLOYMENT
-        if self.is_defined() and is_auto and not behind:
+        is_auto = AUTO_DEPLOYMENT.items() <= self.definition.get("AutoDeployment", {}).items()
+        if wanted.is_same(self.definition["TemplateBody"], self.definition) and is_auto and not behind:
             print(f"{self.name}: the StackSet is up to date.")
             return
-        request = self.content() | {"OperationPreferences": self.preferences}
+        request = wanted.request | {"OperationPreferences": self.preferences}
         if accounts is not None:
             request |= {"DeploymentTargets": self.only(accounts), "Regions": [self.aws.region]}
         elif not is_auto:
             # "If you specify AutoDeployment, don't specify DeploymentTargets or Regions."
             request |= {"AutoDeployment": AUTO_DEPLOYMENT}
-        print(f"{self.name}: update {'all stacks' if accounts is None else f'{len(accounts)} canary accounts'} ...")
-        self.operate("update_stack_set", request, self.files)
+        who = "all stacks" if accounts is None else f"the stacks of {', '.join(sorted(accounts))}"
+        print(f"{self.name}: update {who} ...", flush=True)
+        self.operate("update_stack_set", request, wanted.files)
 
     def create(self, accounts):
         """Stacks where they are missing. The call also makes its units targets of automatic deployment."""
@@ -122,6 +96,8 @@ class StackSet:
         if missing:
             print(f"{self.name}: create stacks in {len(missing)} accounts ...", flush=True)
             self.operate("create_stack_instances", self.in_region(self.targets(missing)))
+            if self.aws.dry_run:  # So that what follows is shown too.
+                self.instances |= {account: {"Status": "CURRENT"} for account in missing}
         elif accounts == self.accounts and self.units - self.target_units:
             units = sorted(self.units - self.target_units)
             print(f"{self.name}: {', '.join(units)}: deploy to accounts that join ...", flush=True)
@@ -130,7 +106,7 @@ class StackSet:
                 targets |= {"Accounts": sorted(self.excluded), "AccountFilterType": "DIFFERENCE"}
             self.operate("create_stack_instances", self.in_region(targets))
 
-    def override(self, overrides):
+    def override(self, overrides, prefix):
         """Sends each account its overrides; one that has none any more follows the parameters for all. Overrides belong
         to the instance and survive updates, but an account that joins has none: so they are sent at each run.
         Returns the failures."""
@@ -138,7 +114,7 @@ class StackSet:
         for account in set(self.instances) & self.accounts & set(overrides):
             # "To set an overridden parameter back to the value specified in the StackSet, specify a parameter list but
             # don't include the parameter in the list." The list may not be empty, and NamePrefix is the same in all.
-            given = overrides[account] or {"NamePrefix": self.parameters["NamePrefix"]}
+            given = overrides[account] or {"NamePrefix": prefix}
             groups[tuple(sorted(given.items()))].add(account)
         failures = []
         for parameters, accounts in sorted(groups.items()):

@@ -1,6 +1,5 @@
 """One CloudFormation stack: read, created or updated if anything differs, waited for, deleted."""
 
-import templates
 from aws_calls import RolloutError, explained
 from botocore.exceptions import ClientError, WaiterError
 
@@ -37,25 +36,14 @@ class Deployment:
         self.aws, self.name, self.stack = aws, name, read(aws, name)
         self.template = self.stack and aws.read("cloudformation", "get_template", StackName=name)["TemplateBody"]
 
-    def deploy(self, text, source, parameters, tags, poll_seconds):
-        """Creates or updates the stack and returns its outputs. `source` is where CloudFormation gets the template
-        `text`: {"TemplateURL": ...}, or a file."""
-        parameters = templates.complete(templates.parse(text)["Parameters"], parameters)
-        if self.stack and (
-            str(self.template).strip() == text.strip()
-            and {p["ParameterKey"]: p["ParameterValue"] for p in self.stack.get("Parameters", [])} == parameters
-            and {t["Key"]: t["Value"] for t in self.stack.get("Tags", [])} == tags
-        ):
+    def deploy(self, wanted, poll_seconds):
+        """Creates or updates the stack and returns its outputs."""
+        if self.stack and wanted.is_same(self.template, self.stack):
             print(f"{self.name}: the stack is up to date.")
             return outputs(self.stack)
         operation = "update_stack" if self.stack else "create_stack"
         print(f"{self.name}: {operation.replace('_', ' ')} ...", flush=True)
-        is_url = isinstance(source, dict)
-        self.aws.change(
-            "cloudformation", operation, {} if is_url else {"TemplateBody": source}, StackName=self.name,
-            Parameters=templates.as_list(parameters), Capabilities=["CAPABILITY_NAMED_IAM"],
-            Tags=[{"Key": key, "Value": value} for key, value in sorted(tags.items())], **(source if is_url else {}),
-        )  # fmt: skip
+        self.aws.change("cloudformation", operation, wanted.files, StackName=self.name, **wanted.request)
         if not self.aws.dry_run:
             wait(self.aws, self.name, f"stack_{operation.split('_')[0]}_complete", poll_seconds)
             self.stack = read(self.aws, self.name)

@@ -74,6 +74,31 @@ def as_list(parameters):
     return [{"ParameterKey": name, "ParameterValue": str(value)} for name, value in sorted(parameters.items())]
 
 
+class Deployable:
+    """What a stack or a StackSet should be: a template, all its parameters, and tags."""
+
+    def __init__(self, source, parameters, tags, text=None):
+        """`source` is where CloudFormation gets the template: a file, or {"TemplateURL": ...} of the given `text`."""
+        self.files = {"TemplateBody": source} if text is None else {}
+        self.text = source.read_text("utf-8") if text is None else text
+        self.parameters = complete(parse(self.text)["Parameters"], parameters)
+        self.tags = tags
+        self.request = {
+            **({} if text is None else source),
+            "Parameters": as_list(self.parameters),
+            "Tags": [{"Key": key, "Value": value} for key, value in sorted(tags.items())],
+            "Capabilities": ["CAPABILITY_NAMED_IAM"],
+        }
+
+    def is_same(self, text, described):
+        """Whether AWS has it already, by the template's text and the answer that describes the rest."""
+        return (
+            str(text).strip() == self.text.strip()
+            and {p["ParameterKey"]: p["ParameterValue"] for p in described.get("Parameters", [])} == self.parameters
+            and {t["Key"]: t["Value"] for t in described.get("Tags", [])} == self.tags
+        )
+
+
 def import_template(text):
     """The account template cut down to what outlives its stack. An IMPORT change set may hold nothing else: no other
     resource, no output."""

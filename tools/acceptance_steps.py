@@ -58,7 +58,8 @@ def deploy(account, clean_up):
     )}  # fmt: skip
     account.parameters = {"CodeBucket": bucket, "CodeKey": release.code_key, "Architecture": "arm64", "AlarmTopicArn": topic}
     account.deployed_at = datetime.datetime.now(datetime.timezone.utc)
-    stacks.Deployment(aws, NAME).deploy(account.template, account.source, account.parameters, {}, POLL_SECONDS)
+    wanted = templates.Deployable(account.source, account.parameters, {}, account.template)
+    stacks.Deployment(aws, NAME).deploy(wanted, POLL_SECONDS)
     return "CREATE_COMPLETE"
 
 
@@ -218,7 +219,8 @@ def install_again(account, clean_up):
         client.get_waiter("stack_import_complete").wait(StackName=NAME)
     except WaiterError as error:
         raise Differs(f"the import: {error}") from error
-    stacks.Deployment(aws, NAME).deploy(account.template, account.source, account.parameters, {}, POLL_SECONDS)
+    wanted = templates.Deployable(account.source, account.parameters, {}, account.template)
+    stacks.Deployment(aws, NAME).deploy(wanted, POLL_SECONDS)
     code, out, _ = account.force_mfa("doctor", "--format", "json")
     failed = [c["check"] for c in json.loads(out)["checks"] if c["state"] == "fail"] if out else ["doctor"]
     if failed:

@@ -284,6 +284,16 @@ def test_overrides_survive_a_new_release(organization, operator):
     assert installed(organization).effective(THREE)["Mode"] == "report"
 
 
+@pytest.mark.parametrize(
+    "changes", [{"canary_accounts": ["999999999999"]}, {"overrides": [{"accounts": ["999999999999"], "parameters": {"Mode": "report"}}]}]
+)
+def test_an_account_that_is_not_there_is_refused(organization, operator, changes):
+    operator.change(**changes)
+
+    assert "999999999999" in operator.deploy(expect=2)
+    assert organization.calls == []
+
+
 def test_an_account_that_joins_later_gets_the_overrides_at_the_next_run(organization, operator):
     operator.change(overrides=[{"organizational_units": [SANDBOX], "parameters": {"ExistingUsers": "enforce"}}])
     operator.deploy()
@@ -558,6 +568,27 @@ def test_what_the_file_no_longer_has_is_deleted_only_when_told(organization, ope
     assert "force-mfa-auditor" not in organization.stack_sets
 
 
+def test_narrower_units_never_delete_a_stack_that_is_still_meant(organization, operator):
+    operator.change(organizational_units=[ROOT])
+    operator.deploy()
+    operator.change(organizational_units=[WORK])
+    said = operator.deploy("--remove", expect=1)
+
+    assert set(installed(organization).instances) == {SECURITY, THREE, FOUR}
+    assert [sent["DeploymentTargets"]["Accounts"] for sent in organization.sent("DeleteStackInstances")] == [[FIVE]]
+    assert f"automatic deployment to {ROOT}, which cannot end" in said
+
+
+def test_wider_units_keep_the_stacks_that_are_there(organization, operator):
+    operator.change(organizational_units=[WORK])
+    operator.deploy()
+    operator.change(organizational_units=[ROOT])
+    operator.deploy("--remove")
+
+    assert not organization.sent("DeleteStackInstances")
+    assert set(installed(organization).instances) == {SECURITY, THREE, FOUR, FIVE}
+
+
 def test_removing_the_organization_needs_its_id(organization, operator):
     operator.deploy()
     assert "CONFIRM=o-exampleorgid" in operator.run("remove-org", expect=2)
@@ -612,6 +643,12 @@ def test_a_dry_run_changes_nothing_and_prints_commands(organization, operator):
     for command in commands:
         assert "--region us-east-1" in command
         assert json.loads(command.split("--cli-input-json ")[1].strip("'"))
+
+
+def test_a_first_dry_run_shows_the_overrides_too(organization, operator):
+    operator.change(overrides=[{"accounts": [THREE], "parameters": {"Mode": "report"}}])
+
+    assert "aws cloudformation update-stack-instances" in operator.deploy(dry_run=True)
 
 
 def test_a_dry_run_after_that_prints_what_a_run_sends(organization, operator):
