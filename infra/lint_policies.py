@@ -6,8 +6,9 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
-from cfnlint.decode import cfn_yaml
+import templates
 
 # parliament imports a module that says at every start that it is deprecated.
 warnings.filterwarnings("ignore", category=UserWarning)
@@ -114,7 +115,7 @@ def main(paths):
     count = 0
     faults = set()
     for path in paths:
-        for name, policy in policies(cfn_yaml.load(path)):
+        for name, policy in policies(templates.parse(Path(path).read_text(encoding="utf-8"))):
             count += 1
             for finding in analyze_policy_string(json.dumps(policy)).findings:
                 if (finding.issue, str(finding.detail)) not in ACCEPTED:

@@ -2,12 +2,15 @@
 
 In README.md and every other Markdown file: each relative link and anchor leads
 somewhere, each `make TARGET` is a target of the Makefile, and each code span that reads
-like a path of this repository names something that is there. Addresses of other sites
-are not fetched.
+like a path of this repository names something that is there. `tests/x.rs::name` is a
+test, `force-mfa-x` a name of the templates; the threat model's names stand in the
+templates or the code. Addresses of other sites are not fetched.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -44,11 +47,11 @@ def main() -> int:
         for path in sorted(ROOT.glob("**/*.md"))
         if not is_ignored(path.relative_to(ROOT))
     }
-    verbs = make_verbs()
+    targets = make_targets()
     problems = [
         f"{path.relative_to(ROOT)}:{line}: {problem}"
         for path, tokens in documents.items()
-        for line, problem in check(path, tokens, documents, verbs)
+        for line, problem in check(path, tokens, documents, targets)
     ]
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -58,7 +61,7 @@ def main() -> int:
 
 
 def check(
-    path: Path, tokens: list[Token], documents: dict, verbs: set[str]
+    path: Path, tokens: list[Token], documents: dict, targets: set[str]
 ) -> Iterator[tuple[int, str]]:
     """Yield line and description of all that is wrong in one file."""
     for line, token in flattened(tokens):
@@ -67,16 +70,20 @@ def check(
         elif token.type == "image":
             problem = problem_of_link(path, token.attrs["src"], documents)
         elif token.type == "code_inline":
-            problem = problem_of_path(path, token.content)
+            problem = (
+                problem_of_path(path, token.content)
+                or problem_of_test(token.content)
+                or problem_of_name(path, token.content)
+            )
         else:
             problem = ""
         if problem:
             yield line, problem
         is_shell = token.type == "fence" and token.info.split(" ")[0] in SHELL
         if is_shell or token.type == "code_inline":
-            for verb in COMMAND.findall(token.content):
-                if verb not in verbs:
-                    yield line, f"`make {verb}` is no verb of the Makefile"
+            for target in COMMAND.findall(token.content):
+                if target not in targets:
+                    yield line, f"`make {target}` is no target of the Makefile"
 
 
 def flattened(tokens: list[Token]) -> Iterator[tuple[int, Token]]:
@@ -121,6 +128,44 @@ def problem_of_path(path: Path, span: str) -> str:
     return f"`{span}` is not in this repository"
 
 
+def problem_of_test(span: str) -> str:
+    """Is a test there that the span names as `file::test`?"""
+    file, separator, test = span.partition("::")
+    if not separator or not FILE.fullmatch(Path(file).name):
+        return ""
+    if (ROOT / file).is_file() and re.search(rf"\b(fn|def) {test}\(", (ROOT / file).read_text()):
+        return ""
+    return f"`{span}` is no test of this repository"
+
+
+def problem_of_name(path: Path, span: str) -> str:
+    """Are an alarm, a rule or a part of the code there that the span names?"""
+    templates, sources, rows = named()
+    if re.fullmatch(r"force-mfa-[a-z-]*[a-z]", span):
+        # "${NamePrefix}-alarms" in a template, f"{prefix}-scp" in a program.
+        is_there = "}" + span.removeprefix("force-mfa") in templates or span in sources
+    elif path.name != "threat-model.md":
+        return ""
+    elif "-" in span and any(row.startswith(span.split("-")[0] + "-") for row in rows):
+        is_there = span in rows
+    elif re.fullmatch(r"(?:[A-Z][a-z0-9]+){2,}", span):
+        fences = "".join(path.read_text().split("```")[1::2])
+        is_there = span in templates + sources + fences
+    else:
+        return ""
+    return "" if is_there else f"`{span}` stands neither in the templates nor in the code"
+
+
+@functools.cache
+def named() -> tuple[str, str, set[str]]:
+    """Templates with their programs, the Rust code, and the names of the rows of the policy's tests."""
+    infra = [file for kind in ("yaml", "py") for file in (ROOT / "infra").glob(f"*.{kind}")]
+    templates = "".join(file.read_text() for file in infra)
+    sources = "".join(file.read_text() for file in sorted((ROOT / "src").rglob("*.rs")))
+    scenarios = json.loads((ROOT / "tests" / "policy" / "scenarios.json").read_text())
+    return templates, sources, {row["id"] for row in scenarios["scenarios"]}
+
+
 def anchors(tokens: list[Token]) -> set[str]:
     """The anchors that GitHub makes of headings."""
     found: set[str] = set()
@@ -136,7 +181,7 @@ def anchors(tokens: list[Token]) -> set[str]:
     return found
 
 
-def make_verbs() -> set[str]:
+def make_targets() -> set[str]:
     text = "\n".join(
         (ROOT / name).read_text() for name in MAKEFILES if (ROOT / name).exists()
     )

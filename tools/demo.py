@@ -4,6 +4,8 @@ The demo starts moto (see emulator.py), starts the function under `cargo lambda 
 and hands it events with `cargo lambda invoke`. The story shows one event of each kind
 and what IAM has afterwards. Then every events/<outcome>/*.json is replayed against the
 account of events/account.json; the name of the folder is the outcome that must come.
+After them exactly those users have the policy of whom an answer says so, and after a
+sweep every console user of that account who is not exempt.
 The operator's command then shows the story's account to an auditor, and the walk shows
 what a new user meets. With --all each event gets a line of its own.
 
@@ -29,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import psutil
@@ -158,6 +161,7 @@ class Demo:
         self.scratch = scratch
         self.show_all = show_all
         self.faults: list[str] = []
+        self.reported_as_covered: set[str] = set()
 
     def run(self) -> int:
         use_throw_away_credentials()
@@ -168,13 +172,14 @@ class Demo:
                 everything = self.start_account(account)
             except (BotoCoreError, ClientError) as error:
                 raise DemoFailed(f"The emulator's account cannot be created: {error}") from error
+            self.settings = account["settings"]
             settings = {
                 "AWS_ENDPOINT_URL_IAM": self.emulator.url,
                 "FORCE_MFA_POLICY_ARN": POLICY_ARN,
                 "FORCE_MFA_OVERFLOW_GROUP": GROUP,
                 "FORCE_MFA_EXEMPT_USERS": EXEMPT_USERS,
             }
-            of_events = account["settings"] | {"AWS_ENDPOINT_URL_IAM": everything.url}
+            of_events = self.settings | {"AWS_ENDPOINT_URL_IAM": everything.url}
             self.function = Function(self.scratch / "story.log", settings, 1)
             report = of_events | {"FORCE_MFA_MODE": "report"}
             reporting = Function(self.scratch / "report.log", report, 1)
@@ -184,7 +189,7 @@ class Demo:
         # Not earlier: while cargo builds, `cargo lambda watch` could not start the function.
         command = self.build_in_background("--bin=force-mfa", "--example=walk")
         self.tell_the_story()
-        counts = self.replay_every_event(everything, reporting, enforcing)
+        counts = self.replay_every_event(everything, account["users"], reporting, enforcing)
         self.show_to_an_auditor(command)
         self.show_the_walk()
         for fault in self.faults:
@@ -273,7 +278,9 @@ class Demo:
         self.line("erin's event was lost; the next sweep finds her", answer, "swept", proof)
         self.say("    frank had his password before the installation: he is reported, not locked out", "dim")
 
-    def replay_every_event(self, emulator: Emulator, reporting, enforcing) -> Counter:
+    def replay_every_event(
+        self, emulator: Emulator, users: list[dict], reporting: Function, enforcing: Function
+    ) -> Counter:
         events = sorted(EVENTS.glob("*/*.json"))
         if not events:
             raise DemoFailed("There is no file events/<outcome>/*.json to replay.")
@@ -287,13 +294,27 @@ class Demo:
         if emulator.coverage() != before:
             self.faults.append("Report mode changed who has the policy")
         counts += self.replay(enforcing, by_mode[False])
-        covered = {name.lower() for name in emulator.coverage()}
-        for name in self.should_be_covered:
-            if name.lower() not in covered:
-                self.faults.append(f"{name} was reported as covered and does not have the policy")
+        self.compare(emulator, "after the events", self.reported_as_covered | names_with(users, "policy"))
+        self.sweep_the_rest(emulator, enforcing, users)
         return counts
 
-    should_be_covered: set[str] = set()
+    def sweep_the_rest(self, emulator: Emulator, enforcing: Function, users: list[dict]) -> None:
+        """Two sweeps that write. They must cover every other console user, and then nobody more."""
+        # No event tells of these two.
+        lost = [{"name": "lost", "password": True}, {"name": "lost.full", "password": True, "quota_full": True}]
+        for user in lost:
+            emulator.create_user(user)
+        for attaches in (True, False):
+            reply = enforcing.ask({"sweep": {}}).reply
+            if any((reply.get(count, -1) > 0) != attaches for count in ("attached", "added_to_group")):
+                self.faults.append(f"A {'first' if attaches else 'second'} sweep of every user: {reply}")
+        due = lost + [user for user in users if not is_exempt(user, self.settings)]
+        self.compare(emulator, "after a sweep", names_with(due, "password") | names_with(users, "policy"))
+
+    def compare(self, emulator: Emulator, when: str, expected: set[str]) -> None:
+        covered = {name.lower() for name in emulator.coverage()}
+        self.faults += [f"{name} does not have the policy {when}" for name in sorted(expected - covered)]
+        self.faults += [f"{name} has the policy {when}, and should not" for name in sorted(covered - expected)]
 
     def replay(self, function: Function, events: list[Path]) -> Counter:
         counts: Counter = Counter()
@@ -308,7 +329,7 @@ class Demo:
                     if not right:
                         self.faults.append(f"{name}: {answer}")
                     if answer.outcome in ("attached", "added_to_group"):
-                        self.should_be_covered = self.should_be_covered | {answer.reply["user"]}
+                        self.reported_as_covered.add(answer.reply["user"].lower())
                     if self.show_all:
                         self.show_event(name, answer, right)
                     status.update(f"Replaying every event of events/: {number} of {len(events)}")
@@ -350,6 +371,19 @@ class Demo:
             self.console.print(Text.from_ansi(log.read_text().rstrip()), soft_wrap=True)
         if status != expected:
             self.faults.append(f"{program} {' '.join(arguments)} ended with exit status {status}")
+
+
+def names_with(users: list[dict], key: str) -> set[str]:
+    return {user["name"].lower() for user in users if user.get(key)}
+
+
+def is_exempt(user: dict, settings: dict[str, str]) -> bool:
+    key, value = settings["FORCE_MFA_EXEMPT_TAG"].split("=")
+    return (
+        fnmatchcase(user["name"].lower(), settings["FORCE_MFA_EXEMPT_USERS"])
+        or user.get("path", "/").startswith(settings["FORCE_MFA_EXEMPT_PATHS"])
+        or user.get("tags", {}).get(key) == value
+    )
 
 
 def target_directory() -> Path:

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import secrets
+import sys
 from datetime import datetime, timezone
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,9 +21,11 @@ from threading import Thread
 from urllib.parse import parse_qs
 
 import boto3
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "infra"))
+import templates  # noqa: E402
+
 TEMPLATE = ROOT / "infra" / "template.yaml"
 ACCOUNT_ID = "123456789012"
 POLICY = "force-mfa"
@@ -57,7 +60,7 @@ class Emulator:
 
     def install(self, parameters: dict[str, str]) -> None:
         """Creates the template's policy, as a stack, and the overflow group."""
-        template = yaml.load(TEMPLATE.read_text(), CloudFormationLoader)
+        template = templates.parse(TEMPLATE.read_text())
         stack = {
             "Parameters": template["Parameters"],
             "Conditions": template["Conditions"],
@@ -218,22 +221,3 @@ def error(code: str, message: str) -> str:
         f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
         f"<RequestId>0</RequestId></ErrorResponse>"
     )
-
-
-class CloudFormationLoader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms written out: !Sub becomes Fn::Sub."""
-
-
-def short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict:
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-        if name == "GetAtt":
-            value = value.split(".", 1)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        value = loader.construct_mapping(node, deep=True)
-    return {name if name in ("Ref", "Condition") else f"Fn::{name}": value}
-
-
-CloudFormationLoader.add_multi_constructor("!", short_form)

@@ -67,7 +67,7 @@ def test_a_dry_run_shows_the_command(operator, sam):
 def test_the_import_template_holds_the_policy_and_the_group_only(operator):
     operator.run("import-template")
     text = (operator.folder / "build" / "import-template.yaml").read_text()
-    cut, whole = cfn.cfn_yaml.loads(text), cfn.load("template.yaml")
+    cut, whole = cfn.parse(text), cfn.load("template.yaml")
 
     assert set(cut["Resources"]) == {"ForceMfaPolicy", "OverflowGroup"}
     assert "Outputs" not in cut

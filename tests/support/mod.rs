@@ -5,7 +5,6 @@
 pub mod fake_iam;
 pub mod http;
 pub mod lambda;
-pub mod moto;
 
 use force_mfa::handler::{Handled, Handler};
 use force_mfa::settings::Settings;
