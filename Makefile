@@ -38,6 +38,10 @@ demo: | need-cargo need-python ## Users get passwords on an IAM emulator: see wh
 demo-function:
 	@$(CARGO) build --locked --bin function
 
+demo-organization: $(VENV)/.stamp | need-cargo ## What an auditor sees of 40 accounts on an emulator: a table, and a page for a browser
+	@$(CARGO) build --locked --features cli --bin force-mfa
+	@$(VENV)/bin/python tools/demo_organization.py
+
 test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q tests/infra
@@ -113,7 +117,7 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup acceptance demo demo-function test page-tools quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
+.PHONY: help setup acceptance demo demo-organization demo-function test page-tools quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
 
 # Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
 -include infra/infra.mk tests/policy/policy.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk
