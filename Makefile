@@ -42,6 +42,10 @@ demo-organization: $(VENV)/.stamp | need-cargo ## What an auditor sees of 40 acc
 	@$(CARGO) build --locked --features cli --bin force-mfa
 	@$(VENV)/bin/python tools/demo_organization.py
 
+organization-picture: demo-organization page-tools ## Take the picture of that page in docs/ again
+	@node tests/page/open.mjs "$$($(CARGO) metadata --no-deps --offline --format-version=1 | \
+	  $(PYTHON) -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/organization.html" docs/organization.png
+
 test: $(VENV)/.stamp | need-cargo ## Unit and integration tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(CARGO) test --locked --all-features
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/python -m pytest -q tests/infra
@@ -117,7 +121,7 @@ need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "This needs Rust: '$(CARGO)' is not on the PATH. See https://rustup.rs" >&2; exit 1; }
 
-.PHONY: help setup acceptance demo demo-organization demo-function test page-tools quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
+.PHONY: help setup acceptance demo demo-organization organization-picture demo-function test page-tools quick check fmt fmt-check lint deny advisories check-readme picture check-workflows cdk lock clean need-python need-cargo
 
 # Verbs of the templates, the fuzzers, the benchmark, and what is trusted.
 -include infra/infra.mk tests/policy/policy.mk fuzz/fuzz.mk benches/bench.mk tests/trust.mk

@@ -15,6 +15,7 @@ import logging
 import os
 import subprocess
 import sys
+import warnings
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -187,8 +188,9 @@ def main() -> int:
     os.environ |= {"AWS_ACCESS_KEY_ID": "example", "AWS_SECRET_ACCESS_KEY": "example", "AWS_EC2_METADATA_DISABLED": "true"}
     for variable in [name for name in os.environ if name.startswith(("AWS_PROFILE", "AWS_SESSION", "FORCE_MFA_", "MOTO_"))]:
         del os.environ[variable]
-    # It would write a line for each call.
+    # The server writes a line for each call, and moto does not know the error of `correct_moto`.
     logging.getLogger("werkzeug").disabled = True
+    warnings.filterwarnings("ignore", module="moto")
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -1,4 +1,4 @@
-// How long the browser takes to open a page, until it has painted it. Usage: node open.mjs FILE
+// How long the browser takes to open a page, until it has painted it. Usage: node open.mjs FILE [PICTURE.png]
 import { execFileSync } from "node:child_process";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
@@ -15,6 +15,7 @@ try {
     await page.goto(pathToFileURL(process.argv[2]).href);
     await page.evaluate(() => new Promise(done => requestAnimationFrame(() => setTimeout(done))));
     console.log(`  painted after ${Math.round(performance.now() - begun)} ms`);
+    if (time === 2 && process.argv[3]) await page.screenshot({ path: process.argv[3] });
     await page.close();
   }
 } finally {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use comfy_table::{ContentArrangement, Table, presets};
 use console::{Style, Term};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tokio::sync::Notify;
@@ -105,6 +106,20 @@ pub fn age(seconds: i64) -> String {
 pub fn columns() -> Option<u16> {
     let stdout = Term::stdout();
     stdout.is_term().then(|| stdout.size().1)
+}
+
+/// A table without lines, as wide as the terminal at most.
+pub fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    match columns() {
+        Some(columns) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    if let Some(column) = table.column_mut(0) {
+        column.set_padding((0, 1));
+    }
+    table
 }
 
 /// Whether somebody is there to be asked.

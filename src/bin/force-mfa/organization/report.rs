@@ -147,7 +147,8 @@ impl Report {
     /// Counts the accounts, and sorts them: those that need attention first, most open users first within a state.
     pub fn new(organization: Option<String>, mut accounts: Vec<Account>, partial: bool) -> Self {
         accounts.sort_by_cached_key(|account| {
-            (account.state, !account.needs_attention(), Reverse(account.open_users()), account.account.clone())
+            let Account { state, name, account: id, .. } = account;
+            (*state, !account.needs_attention(), Reverse(account.open_users()), name.clone(), id.clone())
         });
         let mut totals = OrganizationTotals { accounts: accounts.len(), ..OrganizationTotals::default() };
         for account in &accounts {

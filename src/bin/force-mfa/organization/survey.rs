@@ -1,6 +1,5 @@
 //! Reads the accounts of an organization, several at the same time, and makes the [`Report`].
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,69 +54,62 @@ impl Survey {
         self.access.operator_arn()
     }
 
-    /// Works on each account in a task of its own, and returns what came of each. An account whose work was not done,
-    /// because of Ctrl-C, is missing.
-    pub async fn work_through<T, F>(
+    /// Works on each account in a task of its own, and returns a row for each. `unread` makes the row of an account whose
+    /// work was not done, because of Ctrl-C or a mistake of ours: it takes the reason.
+    pub async fn rows<T, F>(
         &self,
         interrupt: &Interrupt,
         work: impl Fn(Arc<Access>, Member) -> F,
-    ) -> Vec<(String, T)>
+        unread: impl Fn(&Member, &str) -> T,
+    ) -> Vec<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
         let at_once = BEGUN_PER_PLACE * self.access.concurrency();
-        let mut members = self.organization.members.iter();
-        let mut done = Vec::new();
+        let members = &self.organization.members;
+        let mut rows: Vec<Option<T>> = members.iter().map(|_| None).collect();
+        let (mut begun, mut ended) = (0, 0);
         let mut running = JoinSet::new();
         let bar = account_bar(members.len());
         loop {
-            while running.len() < at_once
-                && let Some(member) = members.next()
-            {
-                let account = member.account.clone();
-                let result = work(Arc::clone(&self.access), member.clone());
-                running.spawn(async move { (account, result.await) });
+            while running.len() < at_once && begun < members.len() {
+                let (place, row) = (begun, work(Arc::clone(&self.access), members[begun].clone()));
+                running.spawn(async move { (place, row.await) });
+                begun += 1;
             }
-            under_way(&bar, done.len(), running.len());
+            under_way(&bar, ended, running.len());
             tokio::select! {
-                ended = running.join_next() => match ended {
-                    Some(Ok(result)) => done.push(result),
-                    // A task that panicked: its account is missing from the result.
+                task = running.join_next() => match task {
+                    Some(Ok((place, row))) => rows[place] = Some(row),
+                    // The task panicked, and has said so on stderr. Its account has no row yet.
                     Some(Err(_)) => {}
                     None => break,
                 },
                 () = interrupt.wait() => break,
             }
+            ended += 1;
         }
         bar.finish_and_clear();
-        done
+        let why = if interrupt.stopped() {
+            "not read: the command was stopped before"
+        } else {
+            "force-mfa failed while it read this account: please report this, with what stands above"
+        };
+        let rows = rows.into_iter().zip(members);
+        rows.map(|(row, member)| row.unwrap_or_else(|| unread(member, why))).collect()
     }
 }
 
-/// Reads every account.
-///
-/// # Errors
-/// As [`Survey::begin`]. What goes wrong in one account is in its row.
+/// Reads every account. What goes wrong in one account is in its row.
 pub async fn report(survey: Survey, flags: &Flags, interrupt: &Interrupt) -> Report {
     let stack = flags.stack.clone();
-    let read = survey
-        .work_through(interrupt, |access, member| {
-            let (stack, interrupt) = (stack.clone(), interrupt.clone());
-            async move { Box::pin(account(&access, &member, stack.as_deref(), &interrupt)).await }
-        })
-        .await;
-    let known: HashSet<String> = read.iter().map(|(account, _)| account.clone()).collect();
-    let mut accounts: Vec<Account> = read.into_iter().map(|(_, row)| row).collect();
-    let partial = interrupt.stopped();
-    let why = if partial {
-        "not read: the command was stopped before"
-    } else {
-        "force-mfa failed while it read this account: please report this, with what stands above"
+    let work = |access: Arc<Access>, member: Member| {
+        let (stack, interrupt) = (stack.clone(), interrupt.clone());
+        async move { Box::pin(account(&access, &member, stack.as_deref(), &interrupt)).await }
     };
-    let missing = survey.organization.members.iter().filter(|member| !known.contains(&member.account));
-    accounts.extend(missing.map(|member| Account::failed(member, why.to_owned())));
-    Report::new(survey.organization.id, accounts, partial)
+    let accounts = survey.rows(interrupt, work, |member, why| Account::failed(member, why.to_owned())).await;
+    Report::new(survey.organization.id, accounts, interrupt.stopped())
 }
 
 async fn account(access: &Access, member: &Member, stack: Option<&str>, interrupt: &Interrupt) -> Account {

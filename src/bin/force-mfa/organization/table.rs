@@ -2,12 +2,10 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{ContentArrangement, Table, presets};
-
 use crate::account_status::{ConsoleUser, Coverage, Totals};
 use crate::error::CliError;
 use crate::organization::report::{Account, Report, State};
-use crate::terminal::{alarming, columns, one_line};
+use crate::terminal::{alarming, new_table, one_line};
 use crate::user_csv;
 
 /// Every account, the totals, and every user who is uncovered or unknown. With `uncovered` only the accounts that need
@@ -139,17 +137,4 @@ fn name(account: &Account) -> String {
 
 fn title(account: &Account) -> String {
     format!("{} {}", account.account, name(account)).trim_end().to_owned()
-}
-
-fn new_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    match columns() {
-        Some(columns) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns),
-        None => table.set_content_arrangement(ContentArrangement::Disabled),
-    };
-    if let Some(column) = table.column_mut(0) {
-        column.set_padding((0, 1));
-    }
-    table
 }

@@ -3,6 +3,7 @@
 mod canary;
 mod checks;
 mod inventory;
+mod organization;
 mod reading;
 
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use console::Style;
 use serde::Serialize;
 
 use crate::error::{CliError, ExitStatus};
+use crate::organization::accounts::Selection;
 use crate::session::{self, Flags};
 use crate::sign_in::{SignedIn, home_region};
 use crate::terminal::{Interrupt, columns, one_line, print, spinner};
@@ -31,7 +33,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Create a user with a console password, wait until the policy is attached to it, and delete the user again
-    #[arg(long)]
+    #[arg(long, conflicts_with = "organization")]
     canary: bool,
     /// How long the canary waits for the policy, such as 90s or 15m
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = duration, requires = "canary")]
@@ -39,6 +41,8 @@ pub struct Arguments {
     /// Skip the confirmation prompt
     #[arg(long, short, requires = "canary")]
     yes: bool,
+    #[command(flatten)]
+    organization: Selection,
 }
 
 /// How the checks are printed.
@@ -72,7 +76,7 @@ struct Report<'a> {
     totals: Totals,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Totals {
     ok: usize,
     warn: usize,
@@ -97,6 +101,9 @@ impl Totals {
 /// # Errors
 /// If there are no credentials, they are of another account than the policy, or the canary is refused or interrupted.
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
+    if arguments.organization.organization {
+        return organization::run(flags, arguments, interrupt).await;
+    }
     let (config, inventory) = Box::pin(interrupt.unless_stopped(read(flags))).await?;
     let mut checks = checks::judge(&inventory, RELEASE);
     let table = arguments.format == Format::Table;
@@ -136,9 +143,16 @@ async fn read(flags: &Flags) -> Result<(SdkConfig, Inventory), CliError> {
         )));
     }
     let stack_name = flags.stack.as_deref().unwrap_or(session::NAME);
-    let SignedIn { config, caller, .. } = SignedIn::new(&flags.sign_in).await?;
-    let config = reading::with_timeout(&config);
+    let signed_in = SignedIn::new(&flags.sign_in).await?;
+    let config = reading::with_timeout(&signed_in.config);
     let bar = spinner("reading the installation");
+    let inventory = Box::pin(inventory(signed_in, stack_name)).await;
+    bar.finish_and_clear();
+    Ok((config, inventory))
+}
+
+/// Reads the installation in the account of the caller.
+async fn inventory(SignedIn { config, caller, .. }: SignedIn, stack_name: &str) -> Inventory {
     let home = home_region(config.region());
     let place = Place {
         account: caller.account,
@@ -146,9 +160,7 @@ async fn read(flags: &Flags) -> Result<(SdkConfig, Inventory), CliError> {
         region: config.region().cloned().unwrap_or_else(|| home.clone()),
         home,
     };
-    let inventory = Box::pin(reading::read(&config, &place, stack_name)).await;
-    bar.finish_and_clear();
-    Ok((config, inventory))
+    reading::read(&config, &place, stack_name).await
 }
 
 /// Checks for people: state, name, what was found; below it what to do. A fix is one line, so that it can be pasted.
