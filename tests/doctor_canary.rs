@@ -192,6 +192,31 @@ async fn a_canary_that_is_interrupted_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_ctrl_c_does_not_stop_the_deletion() {
+    let installation = Installation::deploy().await;
+    let child = Arc::new(Mutex::new(None::<u32>));
+    let (created, again) = (AtomicBool::new(false), Arc::clone(&child));
+    installation.set_hook(move |action, _| {
+        // The first one while the command waits, the second one between two steps of the deletion.
+        let first = action == "iam:ListAttachedUserPolicies" && created.load(Ordering::Relaxed);
+        let second = action == "iam:DeleteUser" && created.load(Ordering::Relaxed);
+        created.fetch_or(action == "iam:CreateLoginProfile", Ordering::Relaxed);
+        if let Some(id) = again.lock().unwrap().filter(|_| first || second) {
+            std::process::Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap();
+        }
+        None
+    });
+    let started = {
+        let mut id = child.lock().unwrap();
+        let started = installation.begin("5m");
+        *id = Some(started.id());
+        started
+    };
+    ended(started).ends(130, "was deleted");
+    assert!(installation.users().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_canary_whose_connection_is_lost_is_deleted_by_the_next() {
     let installation = Installation::deploy().await;
     let lost = Arc::new(AtomicBool::new(false));
@@ -273,5 +298,37 @@ async fn a_canary_that_would_prove_nothing_is_refused() {
     let call = installation.lambda().update_function_configuration().function_name(FUNCTION);
     call.environment(environment).send().await.unwrap();
     installation.run(&["doctor", "--canary"]).ends(2, "--yes");
+    assert!(!installation.was_called("iam:CreateUser"));
+}
+
+/// Runs the command on a terminal, with an answer typed into it; exit code and screen.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(installation: &Installation, arguments: &str, answer: &str) -> (i32, String) {
+    use std::io::Write as _;
+
+    let line =
+        format!("stty cols 80; {} --endpoint-url {} {arguments}", env!("CARGO_BIN_EXE_force-mfa"), installation.url);
+    let mut child = std::process::Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("TERM", "xterm-256color")])
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.as_mut().unwrap().write_all(answer.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_it_asks_before_it_creates() {
+    let installation = Installation::deploy().await;
+    let (code, screen) = on_a_terminal(&installation, "doctor --canary", "n\n");
+    assert_eq!(code, 1, "{screen}");
+    let words = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("Account 123456789012: this creates the IAM user force-mfa-canary-"), "{screen}");
+    assert!(words.contains("nothing was changed") && screen.contains("\x1b[32mok"), "{screen}");
     assert!(!installation.was_called("iam:CreateUser"));
 }

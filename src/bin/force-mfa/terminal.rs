@@ -200,10 +200,11 @@ pub fn under_way(bar: &ProgressBar, done: usize, running: usize) {
     bar.set_message(format!("{running} under way"));
 }
 
-/// Ctrl-C: the first is for the command to end in order, the second ends it at once.
+/// Ctrl-C: the first is for the command to end in order, the second ends it at once, unless it has something to undo.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     stopped: Arc<AtomicBool>,
+    protected: Arc<AtomicBool>,
     notify: Arc<Notify>,
 }
 
@@ -218,10 +219,17 @@ impl Interrupt {
             }
             watched.stopped.store(true, Ordering::Relaxed);
             watched.notify.notify_waiters();
-            let _ = tokio::signal::ctrl_c().await;
+            while tokio::signal::ctrl_c().await.is_ok() && watched.protected.load(Ordering::Relaxed) {
+                note("Still undoing what was done. It takes some seconds, a minute if AWS does not answer.");
+            }
             std::process::exit(INTERRUPTED.into());
         });
         interrupt
+    }
+
+    /// From now on the command has something to undo, and a second Ctrl-C does not end it.
+    pub fn protect(&self) {
+        self.protected.store(true, Ordering::Relaxed);
     }
 
     /// Whether Ctrl-C was pressed.

@@ -14,7 +14,7 @@ use force_mfa::settings::{Mode, Scope, Settings};
 use super::checks::{Check, CheckName, State};
 use super::inventory::Inventory;
 use crate::error::{CliError, FailedCall};
-use crate::terminal::{Interrupt, confirm, note, spinner};
+use crate::terminal::{Interrupt, can_ask, confirm, note, spinner};
 use user::{CanaryUsers, random_password, random_suffix};
 
 /// Between two looks at the user. The delivery of the event takes seconds to minutes.
@@ -82,12 +82,17 @@ impl Canary {
             "Account {account}: this creates the IAM user {user} with a password that nobody learns and without \
              permissions, waits until {policy_arn} is attached to it, and deletes the user.{also} Go on?"
         );
+        if !yes && !can_ask() {
+            let why = "--canary creates a user, and there is no terminal to ask on: give --yes. Nothing was done";
+            return Err(CliError::Usage(why.to_owned()));
+        }
         confirm(yes, &question, interrupt).await?;
         for left in &left {
             users.delete(left).await?;
             note(&format!("Deleted {left}, which an earlier run left behind."));
         }
         // From here on the user may exist.
+        interrupt.protect();
         let result = self.prove(timeout, &mut signals).await;
         if let Err(End::NothingCreated(error)) = result {
             return Err(error);

@@ -1,6 +1,7 @@
 //! Reads the way of an event: trails, rules and queues.
 
-use aws_config::SdkConfig;
+use aws_config::{Region, SdkConfig};
+use aws_sdk_cloudtrail::operation::get_event_selectors::GetEventSelectorsOutput;
 use aws_sdk_cloudtrail::types::{AdvancedEventSelector, EventSelector, ReadWriteType};
 use aws_sdk_sqs::types::QueueAttributeName;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,8 +22,14 @@ pub async fn trails(config: &SdkConfig) -> Answer<Vec<Trail>> {
         let arn = trail.trail_arn().unwrap_or_default();
         let status = client.get_trail_status().name(arn).send().await;
         let logging = status.map_err(|error| unread("cloudtrail:GetTrailStatus", &error));
-        let selectors = client.get_event_selectors().trail_name(arn).send().await;
-        let selectors = selectors.map_err(|error| unread("cloudtrail:GetEventSelectors", &error));
+        let mut selectors = event_selectors(config, arn).await;
+        // AWS does not say that every region knows the selectors of a trail that was created in another one.
+        if let (Err(_), Some(home)) = (&selectors, trail.home_region())
+            && config.region().is_none_or(|region| region.as_ref() != home)
+        {
+            let there = config.to_builder().region(Region::new(home.to_owned())).build();
+            selectors = event_selectors(&there, arn).await;
+        }
         trails.push(Trail {
             name: trail.name().unwrap_or(arn).to_owned(),
             owner: arn.split(':').nth(4).unwrap_or_default().to_owned(),
@@ -38,6 +45,11 @@ pub async fn trails(config: &SdkConfig) -> Answer<Vec<Trail>> {
         });
     }
     Ok(trails)
+}
+
+async fn event_selectors(config: &SdkConfig, trail: &str) -> Answer<GetEventSelectorsOutput> {
+    let answer = aws_sdk_cloudtrail::Client::new(config).get_event_selectors().trail_name(trail).send().await;
+    answer.map_err(|error| unread("cloudtrail:GetEventSelectors", &error))
 }
 
 /// What the selectors take of IAM's write events
