@@ -222,6 +222,11 @@ mod tests {
                 "blocks_enrolment",
             ),
             (r#"{"Effect": "Deny", "Action": "iam:EnableMFADevice", "Resource": "arn:aws:iam::*"}"#, "unknown"),
+            (
+                r#"{"Effect": "Deny", "Action": "iam:EnableMFADevice",
+                    "Resource": "arn:aws:iam::123456789012:user*${aws:username}"}"#,
+                "unknown",
+            ),
         ] {
             assert_eq!(beside(statement), expected, "{statement}");
         }

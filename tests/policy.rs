@@ -9,6 +9,8 @@ mod auditor;
 mod evaluation;
 #[path = "policy/judged.rs"]
 mod judged;
+#[path = "policy/made_up.rs"]
+mod made_up;
 #[path = "policy/mutants.rs"]
 mod mutants;
 #[path = "policy/role.rs"]

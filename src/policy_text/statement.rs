@@ -155,9 +155,10 @@ fn covers_action(pattern: &str, call: &Call) -> Answer {
     }
 }
 
-/// ARNs are matched segment by segment, with regard to case; a service is named in full.
+/// ARNs are matched segment by segment, with regard to case; service and resource type are named in full.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_resource.html>
 fn covers_resource(pattern: &str, call: &Call) -> Answer {
+    const WILDCARDS: [char; 2] = ['*', '?'];
     if pattern == "*" {
         return Answer::Yes;
     }
@@ -168,19 +169,29 @@ fn covers_resource(pattern: &str, call: &Call) -> Answer {
     };
     let segments: Vec<&str> = pattern.splitn(6, ':').collect();
     // Other variables are not known here, and what IAM makes of a shortened ARN is not documented.
-    if pattern.contains("${") || segments.len() < 6 || segments[2].contains(['*', '?']) {
+    let &[arn, partition, service, region, account, resource] = segments.as_slice() else {
+        return Answer::Unclear;
+    };
+    if pattern.contains("${") || service.contains(WILDCARDS) {
         return Answer::Unclear;
     }
-    all(segments.iter().zip(call.resource.splitn(6, ':')).map(|(pattern, text)| {
-        if matches(pattern, text, TextWildcards::Literal) {
-            Answer::Yes
-        } else if matches(pattern, text, TextWildcards::AnyText) {
-            // It covers some of the resources only.
-            Answer::Unclear
-        } else {
-            Answer::No
-        }
-    }))
+    // Evaluators differ on a wildcard within the type, as in `user*alice`.
+    let resource_type = resource.split(['/', ':']).next().unwrap_or_default();
+    let has_open_type = resource != "*" && resource_type.contains(WILDCARDS);
+    let matched = [arn, partition, service, region, account, resource].into_iter().zip(call.resource.splitn(6, ':'));
+    let has_type = if has_open_type { Answer::Unclear } else { Answer::Yes };
+    all(matched.map(|(pattern, text)| covers_segment(pattern, text)).chain([has_type]))
+}
+
+fn covers_segment(pattern: &str, text: &str) -> Answer {
+    if matches(pattern, text, TextWildcards::Literal) {
+        Answer::Yes
+    } else if matches(pattern, text, TextWildcards::AnyText) {
+        // It covers some of the resources only.
+        Answer::Unclear
+    } else {
+        Answer::No
+    }
 }
 
 /// How [`ANY`] and [`USER`] in a text are taken: as themselves, which asks whether the pattern covers every text that

@@ -11,9 +11,11 @@ use proptest::strategy::ValueTree;
 use serde_json::{Map, Value, json};
 
 use crate::evaluation::{Request, decide};
+use crate::made_up::document;
+use crate::mutants::{self, denies, is_disputed, is_whole};
 use crate::settings::{PARTITIONS, all_settings};
 use crate::template::{ACCOUNT, render};
-use crate::{mutants, rows, template};
+use crate::{rows, template};
 
 const EVERYDAY: &[(&str, &str)] = &[
     ("s3:GetObject", "arn:PARTITION:s3:::bucket/key"),
@@ -144,92 +146,23 @@ fn every_mutant_is_judged_as_the_evaluator_decides() {
     for mutant in mutants::of(template::policy_source(&template)) {
         for settings in all_settings() {
             let policy = render(&template, &mutant.policy, "aws", &settings);
-            // Where the mutant has lost a branch that the settings ask for, there is no policy.
-            if policy["Statement"].as_array().expect("statements").contains(&Value::Null) {
+            if !is_whole(&policy) {
                 continue;
             }
 
-            // Beside AdministratorAccess an Allow changes nothing, so that each set of denies is asked once.
-            let mut denies = policy["Statement"].as_array().expect("statements").clone();
-            denies.retain(|statement| statement["Effect"] == "Deny");
-            if !seen.insert(json!(denies).to_string()) {
+            if !seen.insert(denies(&policy)) {
                 continue;
             }
 
             let verdict = judged(&policy, "aws");
 
-            assert_eq!(verdict.as_str(), evaluate(&policy, "aws").word(), "{} {settings:?}", mutant.what);
+            if !(is_disputed(&policy) && matches!(verdict, Verdict::Unknown(_))) {
+                assert_eq!(verdict.as_str(), evaluate(&policy, "aws").word(), "{} {settings:?}", mutant.what);
+            }
             *verdicts.entry(verdict.as_str()).or_default() += 1;
         }
     }
     assert_eq!(verdicts.len(), 4, "{verdicts:?}");
-}
-
-/// Made-up documents: sound statements, and ones with a part that is odd, wrong or not understood.
-fn document() -> impl Strategy<Value = Value> {
-    let pick = |pool: &'static [&'static str]| {
-        prop::collection::vec(prop::sample::select(pool), 1..5).prop_map(|picked| json!(picked))
-    };
-    let actions = || {
-        prop_oneof![
-            2 => Just(json!("*")),
-            3 => Just(json!(["iam:CreateVirtualMFADevice", "iam:EnableMFADevice", "sts:GetSessionToken"])),
-            3 => pick(&[
-                "iam:CreateVirtualMFADevice", "iam:EnableMFADevice", "IAM:enablemfadevice", "iam:*MFADevice",
-                "iam:Get*", "iam:*", "s3:*", "s3:GetObject", "s3:Put*", "ec2:*", "ec2:RunInstance?", "sts:*",
-                "lambda:*", "secretsmanager:*", "sts:AssumeRole", "iam:CreateUser", "iam:Create*",
-            ]),
-        ]
-    };
-    let resources = || {
-        prop_oneof![
-            4 => Just(json!("*")),
-            1 => Just(json!([
-                "arn:aws:iam::123456789012:user/${aws:username}", "arn:aws:iam::123456789012:user/*/${aws:username}",
-            ])),
-            2 => pick(&[
-                "arn:aws:s3:::*", "arn:aws:s3:::bucket/*", "arn:aws:s3:::public/*", "arn:aws:iam::*:user/*",
-                "arn:aws:iam::123456789012:user/${aws:username}", "arn:aws:iam::123456789012:user/alice",
-                "arn:aws:iam::*:mfa/*", "arn:aws:iam::123456789012:mfa/${aws:username}", "arn:aws-cn:s3:::*",
-                "arn:*:iam::123456789012:user*${aws:username}", "arn:aws:iam::999999999999:role/*",
-                "arn:aws:ec2:*:*:instance/*", "arn:aws:lambda:*:123456789012:function:?", "arn:aws:iam::*:role/A*",
-            ]),
-        ]
-    };
-    let condition = || {
-        let truth = prop_oneof![
-            5 => Just(json!("false")), 1 => Just(json!("true")), 1 => Just(json!(["true", "false"])),
-        ];
-        let understood = (
-            prop::sample::select(vec!["Bool", "BoolIfExists", "BoolIfExists", "BoolIfExists", "Null"]),
-            prop::sample::select(vec!["aws:MultiFactorAuthPresent", "aws:ViaAWSService", "AWS:viaawsservice"]),
-            truth,
-        );
-        prop_oneof![
-            8 => understood.prop_map(|(operator, key, value)| (operator.to_owned(), json!({ key: value }))),
-            1 => Just(("StringEquals".to_owned(), json!({"aws:username": "nobody"}))),
-            1 => Just(("StringNotEquals".to_owned(), json!({"aws:username": "nobody"}))),
-            1 => Just(("StringLike".to_owned(), json!({"aws:username": "a*"}))),
-        ]
-    };
-    let statement = (
-        prop::sample::select(vec!["Deny", "Deny", "Deny", "Allow"]),
-        prop::sample::select(vec!["NotAction", "NotAction", "Action"]),
-        actions(),
-        prop::sample::select(vec!["Resource", "Resource", "Resource", "NotResource"]),
-        resources(),
-        prop::collection::btree_map(0..3_u8, condition(), 0..3),
-    )
-        .prop_map(|(effect, action_element, actions, resource_element, resources, conditions)| {
-            let mut conditions: Map<String, Value> = conditions.into_values().collect();
-            let mut statement = json!({ "Effect": effect, action_element: actions, resource_element: resources });
-            if !conditions.is_empty() {
-                statement["Condition"] = Value::Object(std::mem::take(&mut conditions));
-            }
-            statement
-        });
-    prop::collection::vec(statement, 1..5)
-        .prop_map(|statements| json!({ "Version": "2012-10-17", "Statement": statements }))
 }
 
 proptest! {

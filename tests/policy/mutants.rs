@@ -26,6 +26,24 @@ pub fn of(policy: &Value) -> Vec<Mutant> {
     mutants
 }
 
+/// Whether a rendered mutant is a policy. It is none if it has lost a branch that the settings ask for.
+pub fn is_whole(policy: &Value) -> bool {
+    !policy["Statement"].as_array().expect("statements").contains(&Value::Null)
+}
+
+/// Whether a rendered mutant has a wildcard within a resource type, on which evaluators differ.
+pub fn is_disputed(policy: &Value) -> bool {
+    policy.to_string().contains(":user*$")
+}
+
+/// What a policy denies. Two mutants that deny the same differ in nothing for a user who also has
+/// `AdministratorAccess`.
+pub fn denies(policy: &Value) -> String {
+    let mut denies = policy["Statement"].as_array().expect("statements").clone();
+    denies.retain(|statement| statement["Effect"] == "Deny");
+    Value::Array(denies).to_string()
+}
+
 /// Calls `mutate` with a place and what to put there, or nothing to drop it.
 fn visit(node: &Value, at: &str, mutate: &mut impl FnMut(&str, Option<Value>)) {
     match node {

@@ -11,8 +11,9 @@ check: policy-cross-check
 walk: ## What a new user meets under the policy, step by step
 	@$(policy-example) walk -- $(if $(ALL),--all)
 
-policy-cross-check: second-evaluator ## Two evaluators on the policy: its test rows, and every action of AWS
+policy-cross-check: second-evaluator ## Two evaluators on the policy: its test rows, its verdicts, every action of AWS
 	$(policy-example) policy_decisions | node $(SECOND_EVALUATOR)/compare.mjs
+	$(policy-example) policy_verdicts | node $(SECOND_EVALUATOR)/verdicts.mjs
 	$(policy-actions) | node $(SECOND_EVALUATOR)/compare.mjs
 
 policy-actions: second-evaluator ## Write docs/policy-actions.md after a change of the policy that is meant
