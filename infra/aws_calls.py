@@ -67,6 +67,8 @@ class Aws:
         caller = self.read("sts", "get_caller_identity")
         self.account, self.caller = caller["Account"], caller["Arn"]
         self.partition = self.caller.split(":")[1]
+        if self.partition not in HOME_REGIONS:
+            raise WrongUsage(f"These credentials are of the partition {self.partition}, whose home region is not known here.")
         self.region = HOME_REGIONS[self.partition]
         self.clients.clear()
 
@@ -142,6 +144,8 @@ def explained(error):
         return NotAllowed(f"{said}. Allow the caller {error.operation_name}, then run it again.")
     if code in PASSING or status >= 500:
         return Passing(f"{said}. Run the same command again in some minutes.")
+    if code == "PreconditionFailed":
+        return RolloutError(f"{said}. Somebody else wrote this object at the same time: run the same command again.")
     if "elegated admin" in message:
         return WrongUsage(
             f"{said}. In the management account, register this one: aws organizations register-delegated-administrator "

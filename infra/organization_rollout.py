@@ -23,11 +23,8 @@ class Account:
 
     def __init__(self, arguments):
         self.arguments, self.file = arguments, arguments.file
-        self.document = rollout_file.load(arguments.file)
-        if not self.document["release"]["code_key"]:
-            # Before AWS is asked anything. An older release's template is read from the bucket, and checked then.
-            template = arguments.release / "template.yaml" if arguments.release else release.TEMPLATE
-            rollout_file.check_parameters(self.file, self.document, template.read_text("utf-8"))
+        template = arguments.release / "template.yaml" if arguments.release else release.TEMPLATE
+        self.document = rollout_file.load(arguments.file, template.read_text("utf-8"))
         self.prefix, self.tags = rollout_file.prefix(self.document), self.document["tags"]
         self.aws = Aws(arguments.dry_run)
         self.organization = accounts.Organization(self.aws)
@@ -48,7 +45,7 @@ class Account:
 
     def published(self, keys):
         found = release.of_bucket(self.aws, self.bucket, keys)
-        rollout_file.check_parameters(self.file, self.document, found.template)
+        rollout_file.refuse(self.file, rollout_file.parameter_problems(self.document, found.template))
         return found
 
     def installation_of(self, wanted, own=None):

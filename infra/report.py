@@ -6,8 +6,6 @@ ADVICE = {
     "explicit deny": "An SCP denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
     "not authorized": "An SCP or a boundary denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
     "accessdenied": "An SCP or a boundary denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
-    "region": "A region-deny SCP may deny the home region to this account",
-    "tag": "An SCP may demand tags: add them to rollout.json",
 }
 BY_STATUS = {
     "INOPERABLE": "Delete the instance (delete-stack-instances with RetainStacks), then the stack in the account",

@@ -2,7 +2,6 @@
 """Rolls force-mfa out: to one account, or to an organization as rollout.json says. The make targets call it."""
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
@@ -23,10 +22,14 @@ INFRA = Path(__file__).resolve().parent
 
 
 def given_parameters():
-    """The parameters of PARAMETERS_FILE and PARAMETERS, the latter first."""
+    """The parameters of PARAMETERS_FILE and PARAMETERS. PARAMETERS wins."""
     file = os.environ.get("PARAMETERS_FILE")
-    given = json.loads(Path(file).read_text("utf-8")) if file else {}
-    for word in shlex.split(os.environ.get("PARAMETERS", "")):
+    given = rollout_file.read_json(file) if file else {}
+    try:
+        words = shlex.split(os.environ.get("PARAMETERS", ""))
+    except ValueError as error:
+        raise WrongUsage(f"PARAMETERS: {error}") from None
+    for word in words:
         name, separator, value = word.partition("=")
         if not separator:
             raise WrongUsage(f'PARAMETERS: {word!r} is not Name=value. Quote a value with blanks: ExemptTag="mfa exempt=yes"')
@@ -49,7 +52,8 @@ def deploy(arguments):
     if given.get("Architecture", "arm64") != "arm64":
         problems.append("PARAMETERS.Architecture: the function is built for arm64, and would not start as anything else")
     rollout_file.refuse("PARAMETERS", problems)
-    given |= {"CodeBucket": "set-by-sam", "CodeKey": "set-by-sam.zip"}
+    # A parameter that is not named keeps its value: the stack may have been deployed for x86_64 by other means.
+    given |= {"CodeBucket": "set-by-sam", "CodeKey": "set-by-sam.zip", "Architecture": "arm64"}
     # SAM splits at blanks outside of quotation marks. No value that the template allows holds one.
     quoted = [f'{name}="{value}"' for name, value in given.items()]
     command = ["sam", "deploy", "--template", arguments.template, "--config-file", str(INFRA / "samconfig.toml"), "--parameter-overrides", *quoted]

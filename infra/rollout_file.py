@@ -12,19 +12,33 @@ INFRA = Path(__file__).resolve().parent
 FILLED_IN = "is filled in by the roll-out, or is the same for all accounts: remove it here"
 
 
-def load(path):
-    """The file with every default filled in."""
-    try:
-        text = Path(path).read_text("utf-8")
-    except FileNotFoundError:
-        raise WrongUsage(
-            f"{path} does not exist. Copy infra/rollout.example.json to it and change it: docs/rollout.md says how."
-        ) from None
-    return read(text, path)
-
-
-def read(text, path):
+def load(path, account_template):
+    """The file with every default filled in. All problems are reported together, those of the parameters too, unless an
+    older release is named, whose template has yet to be read."""
     schema = json.loads((INFRA / "rollout.schema.json").read_text("utf-8"))
+    document = read_json(path, "Copy infra/rollout.example.json to it and change it: docs/rollout.md says how.")
+    found = sorted(jsonschema.Draft202012Validator(schema).iter_errors(document), key=lambda error: error.json_path)
+    filled_in = [error for error in found if error.validator == "not"]
+    malformed = [error for error in found if error.validator != "not"]
+    problems = [f"{error.json_path}: {error.instance} {FILLED_IN}" for error in filled_in]
+    problems += [f"{error.json_path}: {error.message}" for error in malformed]
+    # What is well-formed is looked at further.
+    broken = {error.absolute_path[0] for error in malformed if error.absolute_path}
+    sound = {name: value for name, value in document.items() if name in schema["properties"] and name not in broken}
+    filled = with_defaults(schema, sound)
+    excluded = set(filled["excluded_accounts"])
+    problems += [f"$.canary_accounts: {account} is excluded" for account in filled["canary_accounts"] if account in excluded]
+    for i, override in enumerate(filled["overrides"]):
+        both = excluded & set(override.get("accounts", []))
+        problems += [f"$.overrides[{i}].accounts: {account} is excluded" for account in sorted(both)]
+    if not filled["release"]["code_key"]:
+        problems += parameter_problems(filled, account_template)
+    refuse(path, problems)
+    return filled
+
+
+def read_json(path, if_missing=""):
+    """A JSON object. A key that is given twice is refused: JSON's readers would take the last one."""
     repeated = []
 
     def once(pairs):
@@ -33,28 +47,16 @@ def read(text, path):
         return dict(pairs)
 
     try:
-        document = json.loads(text, object_pairs_hook=once)
+        document = json.loads(Path(path).read_text("utf-8"), object_pairs_hook=once)
+    except FileNotFoundError:
+        raise WrongUsage(f"{path} does not exist. {if_missing}".strip()) from None
     except json.JSONDecodeError as error:
         raise WrongUsage(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
-    found = sorted(jsonschema.Draft202012Validator(schema).iter_errors(document), key=lambda error: error.json_path)
-    problems = repeated + [
-        f"{error.json_path}: {error.instance} {FILLED_IN}" if error.validator == "not" else
-        f"{error.json_path}: {error.message}" for error in found
-    ]  # fmt: skip
-    refuse(path, problems)
-    filled = with_defaults(schema, document)
-    problems = []
-    excluded = set(filled["excluded_accounts"])
-    for account in sorted(excluded & set(filled["canary_accounts"])):
-        problems.append(f"$.canary_accounts: {account} is excluded")
-    for i, override in enumerate(filled["overrides"]):
-        for account in sorted(excluded & set(override.get("accounts", []))):
-            problems.append(f"$.overrides[{i}].accounts: {account} is excluded")
-    refuse(path, problems)
-    return filled
+    refuse(path, repeated if isinstance(document, dict) else ["it is not a JSON object"])
+    return document
 
 
-def check_parameters(path, document, account_template):
+def parameter_problems(document, account_template):
     """All parameters against the templates that they are for: the account template is a text."""
     definitions = templates.parse(account_template)["Parameters"]
     problems = templates.problems_of(definitions, document["parameters"], "$.parameters")
@@ -62,9 +64,9 @@ def check_parameters(path, document, account_template):
         problems += templates.problems_of(definitions, override["parameters"], f"$.overrides[{i}].parameters")
     if document["auditor"]:
         problems += templates.problems_of(parameters_of("auditor.yaml"), auditor_parameters(document), "$.auditor")
-    if document["scp"]["enabled"]:
+    if document["scp"]["enabled"] and document["organizational_units"]:
         problems += templates.problems_of(parameters_of("scp.yaml"), scp_parameters(document), "$.scp")
-    refuse(path, problems)
+    return problems
 
 
 def auditor_parameters(document):

@@ -29,6 +29,8 @@ def test_values_with_blanks_and_commas_reach_sam_whole(operator, sam):
 
     words = sam()
     given = words[words.index("--parameter-overrides") + 1 :]
+    # Otherwise an x86_64 of an earlier deployment would stay.
+    assert 'Architecture="arm64"' in given
     assert given[:3] == ['ExemptUsers="break-glass-1,ci-*"', 'ExemptTag="mfa exempt=yes"', 'Mode="report"']
 
 
@@ -49,10 +51,21 @@ def test_parameters_come_from_a_file_too_and_the_command_line_wins(operator, sam
         ("CodeKey=force-mfa/arm64/0.zip", "SAM fills it in"),
         ("Mode", "'Mode' is not Name=value"),
         ("ExemptTag=mfa exempt=yes", "no such parameter"),
+        ("ExemptTag='mfa exempt", "No closing quotation"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(operator, sam, parameters, said):
     assert said in operator.make("deploy", f"PARAMETERS={parameters}", expect=2)
+    assert sam() == []
+
+
+@pytest.mark.parametrize("content", [None, "[]", "{", '{"Mode": "report", "Mode": "enforce"}'])
+def test_a_parameter_file_that_cannot_be_read_is_refused(operator, sam, content):
+    file = operator.folder / "parameters.json"
+    if content is not None:
+        file.write_text(content)
+
+    assert str(file) in operator.make("deploy", f"PARAMETERS_FILE={file}", expect=2)
     assert sam() == []
 
 

@@ -421,6 +421,8 @@ FAULTS = [
     (AwsError("AccessDenied", "not authorized to perform this", 403), 3),
     (AwsError("Throttling", "Rate exceeded"), 1),
     (AwsError("InternalFailure", "try again", 500), 1),
+    # The code of a missing stack, but not its message.
+    (AwsError("ValidationError", "1 validation error detected"), 1),
 ]
 READS = [
     "GetCallerIdentity", "DescribeOrganization", "DescribeOrganizationsAccess", "DescribeStacks", "DescribeStackSet",
@@ -715,7 +717,7 @@ def test_another_roll_out_at_the_same_time_ends_this_one(organization, operator)
         organization.objects[BUCKET, f"rollout/{number:06}.json"] = b"{}"
 
     organization.hooks["PutObject"] = other
-    operator.deploy(expect=1)
+    assert "Somebody else wrote this object" in operator.deploy(expect=1)
     assert not organization.sent("UpdateStackSet")
 
 

@@ -21,10 +21,13 @@ def refused(organization, operator, **changes):
 def test_every_problem_is_reported_at_once_with_its_place(organization, operator):
     said = refused(
         organization, operator, organisational_units=[WORK], canary_accounts=["12"], max_concurrent_percentage=0,
-        release={"template_key": "x"}, overrides=[{"accounts": [THREE]}],
+        release={"template_key": "x"}, overrides=[{"accounts": [THREE]}], parameters={"Mode": "off", "CodeKey": "x"},
     )  # fmt: skip
 
-    for place in ("organisational_units", "$.canary_accounts[0]", "$.max_concurrent_percentage", "$.overrides[0]", "$.release"):
+    for place in (
+        "organisational_units", "$.canary_accounts[0]", "$.max_concurrent_percentage", "$.overrides[0]", "$.release",
+        "$.parameters.Mode", "CodeKey",
+    ):  # fmt: skip
         assert place in said
 
 
@@ -86,6 +89,16 @@ def test_what_is_no_json_is_refused_with_its_line(organization, operator):
     (operator.folder / "rollout.json").write_text('{"call_as": "SELF",\n}')
 
     assert "line 2" in operator.deploy(expect=2)
+
+
+def test_an_older_release_is_checked_against_its_own_template(organization, operator):
+    operator.deploy()
+    [uploaded] = [key for _, key in organization.objects if key.startswith("force-mfa/template/")]
+    [zip_key] = [key for _, key in organization.objects if key.endswith(".zip")]
+    operator.change(parameters={"NotInThatRelease": "x"}, release={"template_key": uploaded, "code_key": zip_key})
+
+    assert "$.parameters.NotInThatRelease: the template has no such parameter" in operator.deploy(expect=2)
+    assert organization.calls == []
 
 
 def test_a_missing_file_is_explained(organization, operator):
