@@ -1,11 +1,11 @@
-//! Environment → [`Settings`]. Read once, at the start; every problem is told at once.
+//! Environment → [`Settings`]. Read once, at the start; all problems are reported in one error.
 
 use std::fmt;
 
 use crate::exemption::{ExemptTag, Exemptions, NamePattern};
 use crate::identifiers::{GroupName, PolicyArn};
 
-/// How the guard is configured.
+/// The settings of the function and of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `FORCE_MFA_POLICY_ARN`: the managed policy to attach.
@@ -16,9 +16,9 @@ pub struct Settings {
     pub scope: Scope,
     /// `FORCE_MFA_EXISTING_USERS`: what a sweep does with console users from before the policy.
     pub existing_users: Mode,
-    /// `FORCE_MFA_EXEMPT_USERS`, `FORCE_MFA_EXEMPT_PATHS`, `FORCE_MFA_EXEMPT_TAG`: who is left alone.
+    /// `FORCE_MFA_EXEMPT_USERS`, `FORCE_MFA_EXEMPT_PATHS`, `FORCE_MFA_EXEMPT_TAG`: the users who never get the policy.
     pub exemptions: Exemptions,
-    /// `FORCE_MFA_OVERFLOW_GROUP`: the group that carries the policy for users whose quota is full.
+    /// `FORCE_MFA_OVERFLOW_GROUP`: the group that has the policy, for users whose quota is full.
     pub overflow_group: Option<GroupName>,
 }
 
@@ -155,7 +155,7 @@ const OVERFLOW_GROUP: Setting = Setting {
 pub const SETTINGS: [Setting; 8] =
     [POLICY_ARN, MODE, SCOPE, EXISTING_USERS, EXEMPT_USERS, EXEMPT_PATHS, EXEMPT_TAG, OVERFLOW_GROUP];
 
-/// A variable whose value the guard cannot work with.
+/// A variable whose value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The variable.
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once_with_variable_value_and_what_it_takes() {
+    fn all_problems_are_reported_in_one_error() {
         let bad = [
             ("FORCE_MFA_POLICY_ARN", "force-mfa"),
             ("FORCE_MFA_MODE", "Report"),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_policy_is_told_as_not_set() {
+    fn a_missing_policy_is_not_set() {
         assert!(read(&[]).unwrap_err().to_string().contains("FORCE_MFA_POLICY_ARN is not set; it takes the ARN"));
     }
 

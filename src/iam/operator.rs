@@ -51,7 +51,7 @@ impl Iam {
         Ok(answer.is_some_and(|answer| !answer.mfa_devices.is_empty()))
     }
 
-    /// The roles that the policy is attached to. The guard attaches it to none.
+    /// The roles that the policy is attached to. The function attaches it to none.
     ///
     /// # Errors
     /// If any page cannot be had.
@@ -122,7 +122,7 @@ impl Iam {
         Ok(Some(others))
     }
 
-    /// The versions of the policy but for the default one, which goes with the policy; none if it does not exist.
+    /// The versions of the policy except the default one, which goes with the policy; none if it does not exist.
     ///
     /// # Errors
     /// If any page cannot be had.
@@ -148,7 +148,7 @@ impl Iam {
     }
 }
 
-/// Taking the guard away. What is gone already counts as done, so that each call can be repeated.
+/// The calls of an uninstall. What is gone already counts as done, so that each call can be repeated.
 impl Iam {
     /// Detaches the policy from a user.
     ///

@@ -38,7 +38,7 @@ pub enum CliError {
     /// Ctrl-C.
     #[error("{0}")]
     Interrupted(String),
-    /// What is to be told cannot be written.
+    /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -253,14 +253,14 @@ pub fn user_error(error: &EnforceError) -> CliError {
 
 /// An error with what is behind it, each thing said once.
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut told: Vec<String> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        if !told.iter().any(|earlier| earlier.contains(&text)) {
-            told.push(text);
+        if !texts.iter().any(|earlier| earlier.contains(&text)) {
+            texts.push(text);
         }
         next = error.source();
     }
-    told.join(": ")
+    texts.join(": ")
 }

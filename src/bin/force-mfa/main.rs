@@ -23,6 +23,7 @@ mod session;
 mod setting_sources;
 mod sign_in;
 mod stack;
+mod stack_name;
 mod tally;
 mod terminal;
 mod user_csv;
@@ -136,7 +137,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(Cli { flags, command }: Cli) -> Result<ExitStatus, CliError> {
-    let interrupt = Interrupt::watch();
+    let interrupt = Interrupt::watch().await;
     match command {
         Command::Status(arguments) => status::run(&flags, &arguments, &interrupt).await,
         Command::Doctor(arguments) => doctor::run(&flags, &arguments, &interrupt).await,

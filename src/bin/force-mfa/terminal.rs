@@ -122,7 +122,7 @@ pub fn new_table(header: &[&str]) -> Table {
     table
 }
 
-/// Whether somebody is there to be asked.
+/// Whether there is a terminal to ask on.
 pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
@@ -147,7 +147,7 @@ pub async fn ask(question: &str, interrupt: &Interrupt) -> Result<String, CliErr
 /// Lets the operator decide before something is written: `yes` has done so on the command line.
 ///
 /// # Errors
-/// [`CliError::Usage`] if nobody can be asked, [`CliError::Failed`] if the answer is no.
+/// [`CliError::Usage`] if there is no terminal to ask on, [`CliError::Failed`] if the answer is no.
 pub async fn confirm(yes: bool, question: &str, interrupt: &Interrupt) -> Result<(), CliError> {
     if yes {
         return Ok(());
@@ -210,7 +210,7 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// Begins to watch.
-    pub fn watch() -> Self {
+    pub async fn watch() -> Self {
         let interrupt = Self::default();
         let watched = interrupt.clone();
         tokio::spawn(async move {
@@ -224,6 +224,8 @@ impl Interrupt {
             }
             std::process::exit(INTERRUPTED.into());
         });
+        // The task takes the signal over when it first runs. Without this, Ctrl-C would kill the process until then.
+        tokio::task::yield_now().await;
         interrupt
     }
 

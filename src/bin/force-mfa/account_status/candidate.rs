@@ -14,7 +14,7 @@ use crate::terminal::one_line;
 pub const EXISTING: &str = "existing";
 const NEW: &str = "new";
 
-/// A console user of the credential report, or a user of whom it does not tell.
+/// A console user of the credential report, or a user who is not in it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     name: UserName,
@@ -50,7 +50,7 @@ impl Candidate {
         Self { name: user.name().clone(), arn, path: user.path().to_owned(), reported, standing }
     }
 
-    /// The user, if no call could tell more: the report has it, and it is covered, exempt, or existing with no tag that
+    /// The user, if no call is needed: the report has it, and it is covered, exempt, or existing with no tag that
     /// could exempt it.
     pub fn settled(&self, settings: &Settings) -> Option<ConsoleUser> {
         let mfa = self.reported.as_ref()?.mfa;

@@ -12,11 +12,12 @@ use force_mfa::settings::Mode;
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus, FailedCall};
-use crate::session::{Flags, Purpose, Session};
+use crate::session::{Flags, Session};
+use crate::stack_name::Purpose;
 use crate::tally::Tally;
 use crate::terminal::{Interrupt, can_ask, confirm, note, note_dry_run, one_line, print};
 
-/// For how long a message is nobody else's. It is handled well within it, and one that failed does not come again
+/// For how long a received message is hidden from others. It is handled well within it, and one that failed does not come again
 /// while there are others.
 const HIDDEN: Duration = Duration::from_mins(15);
 /// A sweep among the messages has less than that.
@@ -93,7 +94,9 @@ async fn drain(
 ) -> Result<(), CliError> {
     loop {
         if interrupt.stopped() {
-            return Err(CliError::Interrupted(format!("stopped: {tally}. What is told above is done; the rest stays")));
+            return Err(CliError::Interrupted(format!(
+                "stopped: {tally}. The messages above are handled; the rest stays"
+            )));
         }
         let Some(message) = queue.receive().await? else { return Ok(()) };
         let id = message.message_id.unwrap_or_default();

@@ -9,7 +9,8 @@ use force_mfa::settings::Mode;
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus};
-use crate::session::{Flags, Purpose, Session, TIME_LIMIT};
+use crate::session::{Flags, Session, TIME_LIMIT};
+use crate::stack_name::Purpose;
 use crate::tally::Tally;
 use crate::terminal::{Interrupt, confirm, note, note_dry_run, one_line, print};
 
@@ -49,7 +50,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     for (place, file) in files.iter().enumerate() {
         if interrupt.stopped() {
             return Err(CliError::Interrupted(format!(
-                "stopped after {place} of {} payloads; what is told above is done. A payload can be replayed again",
+                "stopped after {place} of {} payloads; the payloads above are handled. A payload can be replayed again",
                 files.len()
             )));
         }

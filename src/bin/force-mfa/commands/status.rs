@@ -15,7 +15,8 @@ use crate::organization::accounts::Selection;
 use crate::organization::page::page;
 use crate::organization::report::Report;
 use crate::organization::survey::{self, Survey};
-use crate::session::{Flags, Purpose, Session};
+use crate::session::{Flags, Session};
+use crate::stack_name::Purpose;
 use crate::terminal::{Interrupt, advance, age, alarming, columns, note, print, spinner, write_private};
 use crate::user_csv;
 

@@ -17,8 +17,9 @@ use force_mfa::sweep::{SweepError, SweepReport, sweep};
 use tokio::time::Instant;
 
 use crate::error::{CliError, ExitStatus, user_error};
-use crate::session::{Flags, Purpose, Session, TIME_LIMIT};
+use crate::session::{Flags, Session, TIME_LIMIT};
 use crate::stack;
+use crate::stack_name::Purpose;
 use crate::terminal::{
     Interrupt, advance, age, alarming, can_ask, confirm, note, note_dry_run, one_line, print, spinner,
 };
@@ -75,14 +76,14 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
             let report = sweep_with_progress(&only_looking, "Looking who is uncovered", interrupt).await?;
             note(&preview_message(&enforcer, &report, key_note));
             if report.would_attach == 0 && report.failures == 0 {
-                return told(&enforcer, report, arguments.format);
+                return print_report(&enforcer, report, arguments.format);
             }
         }
         confirm(false, "Attach the policy?", interrupt).await?;
     }
     let report = sweep_with_progress(&enforcer, "Reading the account", interrupt).await?;
     let keys_in_use = report.keys_in_use;
-    let status = told(&enforcer, report, arguments.format)?;
+    let status = print_report(&enforcer, report, arguments.format)?;
     if arguments.dry_run {
         if let Some(keys) = key_note.text(keys_in_use) {
             note(&keys);
@@ -162,14 +163,14 @@ async fn sweep_with_progress(
             bar.finish_and_clear();
             return Err(CliError::Interrupted(match (enforcer.settings.mode, reached.get()) {
                 (Mode::Report, _) => "stopped; nothing was changed".to_owned(),
-                // Whether the first users are under way is not told.
+                // Whether the first users are under way is not known.
                 (Mode::Enforce, (0, _)) => {
-                    "stopped before the first user was done; up to 16 may have been under way. Whoever got the policy \
-                     keeps it; another sweep does the rest"
+                    "stopped before the first user was done; up to 16 may have been under way. Users who got the policy \
+                     keep it; another sweep does the rest"
                         .to_owned()
                 }
                 (Mode::Enforce, (done, all)) => format!(
-                    "stopped after {done} of {all} users, with up to 16 more under way. Whoever got the policy keeps it; \
+                    "stopped after {done} of {all} users, with up to 16 more under way. Users who got the policy keep it; \
                      another sweep does the rest"
                 ),
             }));
@@ -183,7 +184,7 @@ async fn sweep_with_progress(
     }
 }
 
-fn told(enforcer: &Enforcer, report: SweepReport, format: Format) -> Result<ExitStatus, CliError> {
+fn print_report(enforcer: &Enforcer, report: SweepReport, format: Format) -> Result<ExitStatus, CliError> {
     let denied = report.failed.iter().any(|failed| failed.error == "access_denied");
     let incomplete = report.would_attach + report.existing + report.failures + report.remaining > 0;
     match format {

@@ -12,10 +12,11 @@ use crate::error::CliError;
 use crate::organization::access::{Access, Place};
 use crate::organization::accounts::{Member, Organization, Selection};
 use crate::organization::report::{Account, Report};
-use crate::session::{self, Flags, Session, StackName, TIME_LIMIT};
+use crate::session::{Flags, Session, TIME_LIMIT};
 use crate::setting_sources::{GivenSettings, SettingFlags};
 use crate::sign_in::{self, SignedIn};
 use crate::stack;
+use crate::stack_name::{self, StackName};
 use crate::terminal::{Interrupt, account_bar, note, one_line, spinner, under_way};
 
 /// How many accounts are begun for each place. Those without a place wait, mostly for IAM to make a report.
@@ -159,7 +160,7 @@ async fn read(
         let status = account_status::read(&session, interrupt, |_, _| {}).await?;
         return Ok(Account::read(member, status, session.stack.is_some()));
     }
-    let policy = session::default_policy(&signed_in.caller)?;
+    let policy = stack_name::default_policy(&signed_in.caller)?;
     let defaults = GivenSettings::default().or_policy_by_name(&policy).resolve(None)?.settings;
     let status = account_status::read_without_policy(&signed_in.iam, &defaults, interrupt).await?;
     Ok(Account::read(member, status, false))

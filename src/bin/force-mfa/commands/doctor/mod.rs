@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::error::{CliError, ExitStatus};
 use crate::organization::accounts::Selection;
-use crate::session::{self, Flags};
+use crate::session::Flags;
 use crate::sign_in::{SignedIn, home_region};
 use crate::terminal::{Interrupt, columns, one_line, print, spinner};
 use checks::{Check, State};
@@ -142,7 +142,7 @@ async fn read(flags: &Flags) -> Result<(SdkConfig, Inventory), CliError> {
             given.join(", ")
         )));
     }
-    let stack_name = flags.stack.as_deref().unwrap_or(session::NAME);
+    let stack_name = flags.stack.as_deref().unwrap_or(crate::stack_name::NAME);
     let signed_in = SignedIn::new(&flags.sign_in).await?;
     let config = reading::with_timeout(&signed_in.config);
     let bar = spinner("reading the installation");

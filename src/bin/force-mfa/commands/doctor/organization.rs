@@ -13,7 +13,7 @@ use crate::organization::access::Access;
 use crate::organization::accounts::Member;
 use crate::organization::report::State;
 use crate::organization::survey::Survey;
-use crate::session::{self, Flags};
+use crate::session::Flags;
 use crate::sign_in::SignedIn;
 use crate::terminal::{Interrupt, new_table, one_line, print};
 
@@ -58,7 +58,7 @@ struct OrganizationTotals {
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
     let begin = Box::pin(Survey::begin(flags, &arguments.organization));
     let survey = interrupt.unless_stopped(begin).await?;
-    let stack_name = flags.stack.as_deref().unwrap_or(session::NAME);
+    let stack_name = flags.stack.as_deref().unwrap_or(crate::stack_name::NAME);
     let work = |access: Arc<Access>, member: Member| {
         let stack_name = stack_name.to_owned();
         async move { Box::pin(Row::read(&access, member, &stack_name)).await }

@@ -17,7 +17,7 @@ use force_mfa::settings::{InStack, SETTINGS};
 
 use super::inventory::{Answer, Inventory, Resource, Stack, Trail, Unread};
 use crate::error::{CliError, FailedCall};
-use crate::{session, stack};
+use crate::{stack, stack_name};
 
 /// One call with its retries. Without it, a connection that is lost on the way would hold up the command for good.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -82,7 +82,7 @@ async fn fill_in(config: &SdkConfig, place: &Place, known: Known) -> Inventory {
         Ok(resources.filter(|resource| resource.kind == kind).map(|resource| resource.physical.clone()).collect())
     };
     let Place { account, partition, .. } = place;
-    let by_name = || format!("arn:{partition}:iam::{account}:policy/{}", session::NAME);
+    let by_name = || format!("arn:{partition}:iam::{account}:policy/{}", stack_name::NAME);
     let policy_arn = output("PolicyArn").unwrap_or_else(by_name);
     let policy_name = policy_arn.rsplit('/').next().unwrap_or_default();
     let group_name = output("OverflowGroupName").unwrap_or_else(|| format!("{policy_name}-overflow"));
