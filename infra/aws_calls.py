@@ -68,7 +68,9 @@ class Aws:
         self.account, self.caller = caller["Account"], caller["Arn"]
         self.partition = self.caller.split(":")[1]
         if self.partition not in HOME_REGIONS:
-            raise WrongUsage(f"These credentials are of the partition {self.partition}, whose home region is not known here.")
+            raise WrongUsage(
+                f"These credentials are of the partition {self.partition}, whose home region is not known here."
+            )
         self.region = HOME_REGIONS[self.partition]
         self.clients.clear()
 

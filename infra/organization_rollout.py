@@ -102,6 +102,8 @@ class Rollout(Account):
         self.installation = stack_sets.StackSet(aws, self.prefix, options, units, below, document["excluded_accounts"])
         self.auditor = stack_sets.StackSet(aws, f"{self.prefix}-auditor", options, [root], self.names)
         self.overrides = self.resolved_overrides()
+        # The accounts whose overrides were sent, when a run ends.
+        self.sent_to = set(self.overrides)
         self.management = ManagementStacks(self) if self.is_management else None
 
     def use_outputs(self, outputs):
@@ -116,9 +118,13 @@ class Rollout(Account):
         if folder:
             return release.of_folder(wanted["architecture"], folder)
         if not wanted["code_key"]:
-            return release.of_files(wanted["architecture"], release.package(wanted["architecture"], self.arguments.folder))
+            return release.of_files(
+                wanted["architecture"], release.package(wanted["architecture"], self.arguments.folder)
+            )
         if self.stack.stack is None:
-            raise WrongUsage("There is no artifact bucket yet, so no release in it: leave template_key and code_key empty.")
+            raise WrongUsage(
+                "There is no artifact bucket yet, so no release in it: leave template_key and code_key empty."
+            )
         return self.published({key: wanted[key] for key in ("template_key", "code_key")})
 
     def check_accounts(self):
@@ -137,7 +143,11 @@ class Rollout(Account):
         installation, units = self.installation, self.document["organizational_units"]
         gone = {unit for unit in installation.target_units if not self.organization.is_below(unit, units)}
         # Deleting the stacks of a whole unit would take those of accounts that are still meant with it.
-        kept = {i.get("OrganizationalUnitId") for account, i in installation.instances.items() if account in installation.accounts}
+        kept = {
+            i.get("OrganizationalUnitId")
+            for account, i in installation.instances.items()
+            if account in installation.accounts
+        }
         for unit in sorted(gone & kept):
             yield f"automatic deployment to {unit}, which cannot end while accounts below it are in the file", None
         for unit in sorted(gone - kept):
@@ -153,7 +163,10 @@ class Rollout(Account):
         if not self.document["auditor"] and self.auditor.definition:
             yield f"the StackSet {self.auditor.name}", self.auditor.delete
         if self.management and not self.document["scp"]["enabled"] and self.management.scp.stack:
-            yield f"the stack {self.management.scp.name}", lambda: self.management.scp.delete(self.arguments.poll_seconds)
+            yield (
+                f"the stack {self.management.scp.name}",
+                lambda: self.management.scp.delete(self.arguments.poll_seconds),
+            )
 
 
 def deploy_org(arguments):
@@ -163,7 +176,11 @@ def deploy_org(arguments):
     rollout.check_accounts()
     wanted = rollout.wanted_release()
     # All is read and built. From here on AWS is changed.
-    own = {"OrganizationId": rollout.organization.id, "AlarmEmail": document["alarm_email"], "NamePrefix": rollout.prefix}
+    own = {
+        "OrganizationId": rollout.organization.id,
+        "AlarmEmail": document["alarm_email"],
+        "NamePrefix": rollout.prefix,
+    }
     organization = Deployable(INFRA / "organization.yaml", own, rollout.tags)
     rollout.use_outputs(rollout.stack.deploy(organization, arguments.poll_seconds))
     release.publish(rollout.aws, rollout.bucket, wanted.files, is_new=rollout.stack.stack is None)
@@ -227,7 +244,9 @@ def deploy_management(arguments):
     """Deploys the management account's own stacks, from the bucket of the account that owns the StackSets."""
     account = Account(arguments)
     if not account.is_management:
-        raise WrongUsage(f"This takes credentials of the management account, {account.organization.management_account}.")
+        raise WrongUsage(
+            f"This takes credentials of the management account, {account.organization.management_account}."
+        )
     account.use(arguments.artifact_bucket, arguments.alarm_topic_arn)
     wanted = account.published({"template_key": arguments.template_key, "code_key": arguments.code_key})
     ManagementStacks(account).deploy(wanted, account.resolved_overrides())
@@ -238,6 +257,7 @@ def status(arguments):
     """Shows how far a running operation is, and every account that is not current. Reads only."""
     rollout = Rollout(arguments)
     rollout.canary = set(rollout.record.last.get("canary", [])) or None
+    rollout.sent_to = rollout.record.overridden()
     for stack_set in (rollout.installation, rollout.auditor):
         running = stack_set.running_operation()
         if running:
@@ -259,9 +279,12 @@ def remove_org(arguments):
             stack_set.delete(arguments.retain)
     prefix = rollout.prefix
     print(f"""What stays:
-  in every account: the policy {prefix} and the group {prefix}-overflow, so that users stay covered.{'''
-  in every account: the stack, as RETAIN=1 says. It cannot be put into a StackSet again.''' if arguments.retain else ''}
+  in every account: the policy {prefix} and the group {prefix}-overflow, so that users stay covered.{
+        '''
+  in every account: the stack, as RETAIN=1 says. It cannot be put into a StackSet again.'''
+        if arguments.retain
+        else ""
+    }
   in the management account: its stacks {prefix}, {prefix}-auditor and {prefix}-scp, if they exist.
   here: the stack {rollout.stack.name}. If you delete it, its bucket {rollout.bucket} stays with every release.""")
     return 0
-

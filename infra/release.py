@@ -114,21 +114,27 @@ def check_sums(folder, names):
     """An error unless these files are in the folder with the sums that its SHA256SUMS says."""
     sums = folder / SUMS
     if not sums.is_file():
-        raise WrongUsage(f"{folder} has no {SUMS}, so it is not a release. Name the folder that was downloaded, or run make release.")
+        raise WrongUsage(
+            f"{folder} has no {SUMS}, so it is not a release. Name the folder that was downloaded, or run make release."
+        )
     listed = dict(reversed(line.split("  ", 1)) for line in sums.read_text("utf-8").splitlines() if line)
     for name in names:
         path = folder / name
         if name not in listed or not path.is_file():
             raise WrongUsage(f"{folder} has no {name}, or {SUMS} does not list it. Download the whole release again.")
         if sha256(path) != listed[name]:
-            raise WrongUsage(f"{path} is not the file that {SUMS} lists. Nothing was deployed. Download the release again.")
+            raise WrongUsage(
+                f"{path} is not the file that {SUMS} lists. Nothing was deployed. Download the release again."
+            )
 
 
 def of_bucket(aws, bucket, keys):
     """A release that was published before. Its content is checked against its keys."""
     for key in keys.values():
         if not is_published(aws, bucket, key):
-            raise WrongUsage(f"There is no {key} in {bucket}. `aws s3 ls --recursive s3://{bucket}/force-mfa/` lists what there is.")
+            raise WrongUsage(
+                f"There is no {key} in {bucket}. `aws s3 ls --recursive s3://{bucket}/force-mfa/` lists what there is."
+            )
     body = aws.read("s3", "get_object", Bucket=bucket, Key=keys["template_key"])["Body"].read()
     return Release(keys["template_key"], keys["code_key"], body.decode("utf-8"))
 
@@ -162,6 +168,9 @@ def publish(aws, bucket, files, is_new=False):
             )  # fmt: skip
         except RolloutError as error:
             # Another run uploaded it between our look and our upload.
-            is_taken = isinstance(error.__cause__, ClientError) and error.__cause__.response["Error"]["Code"] == "PreconditionFailed"
+            is_taken = (
+                isinstance(error.__cause__, ClientError)
+                and error.__cause__.response["Error"]["Code"] == "PreconditionFailed"
+            )
             if not (is_taken and is_published(aws, bucket, key)):
                 raise

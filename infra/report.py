@@ -32,10 +32,10 @@ def show(rollout):
         todo = " make deploy-org REMOVE=1 deletes it." if remove else " docs/rollout.md#take-accounts-out"
         print(f"Not in {rollout.file}, but still there: {what}.{todo}")
         is_behind = True
-    # Accounts that joined while the run was under way have the stack, but not their overrides.
+    # Accounts that joined since the overrides were sent have the stack, but not their overrides.
     rollout.organization.below_unit.clear()
-    for account in sorted(set(rollout.resolved_overrides()) - set(rollout.overrides)):
-        print(f"{account} joined meanwhile and does not have its overrides yet: run make deploy-org again.")
+    for account in sorted(set(rollout.resolved_overrides()) - rollout.sent_to):
+        print(f"{account} joined meanwhile and does not have its overrides yet: run make deploy-org.")
         is_behind = True
     return is_behind
 
@@ -44,11 +44,12 @@ def show_accounts(rollout, stack_set):
     rows, waiting = [], 0
     for account in sorted(stack_set.accounts):
         instance = stack_set.instances.get(account, {})
-        status, detailed = instance.get("Status", "NO STACK"), instance.get("StackInstanceStatus", {}).get("DetailedStatus", "")
-        is_meant = status == "NO STACK" or (status, detailed) == ("OUTDATED", "SUCCEEDED")
+        status = instance.get("Status", "NO STACK")
+        detailed = instance.get("StackInstanceStatus", {}).get("DetailedStatus", "")
         if status == "CURRENT":
             continue
-        if is_meant and rollout.canary is not None and account not in rollout.canary and stack_set is rollout.installation:
+        is_meant = status == "NO STACK" or (status, detailed) == ("OUTDATED", "SUCCEEDED")
+        if is_meant and stack_set is rollout.installation and account not in (rollout.canary or stack_set.accounts):
             waiting += 1
             continue
         reason = " ".join(instance.get("StatusReason", "").split()) or "CloudFormation gives no reason"

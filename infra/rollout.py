@@ -32,14 +32,18 @@ def given_parameters():
     for word in words:
         name, separator, value = word.partition("=")
         if not separator:
-            raise WrongUsage(f'PARAMETERS: {word!r} is not Name=value. Quote a value with blanks: ExemptTag="mfa exempt=yes"')
+            raise WrongUsage(
+                f'PARAMETERS: {word!r} is not Name=value. Quote a value with blanks: ExemptTag="mfa exempt=yes"'
+            )
         given[name] = value
     return given
 
 
 def check_parameters(given, template, filled_in_by):
     problems = templates.problems_of(templates.parse(template)["Parameters"], given, "PARAMETERS")
-    problems += [f"PARAMETERS.{name}: {filled_in_by} fills it in" for name in ("CodeBucket", "CodeKey") if name in given]
+    problems += [
+        f"PARAMETERS.{name}: {filled_in_by} fills it in" for name in ("CodeBucket", "CodeKey") if name in given
+    ]
     return problems
 
 
@@ -50,13 +54,24 @@ def deploy(arguments):
     given = given_parameters()
     problems = check_parameters(given, release.TEMPLATE.read_text("utf-8"), "SAM")
     if given.get("Architecture", "arm64") != "arm64":
-        problems.append("PARAMETERS.Architecture: the function is built for arm64, and would not start as anything else")
+        problems.append(
+            "PARAMETERS.Architecture: the function is built for arm64, and would not start as anything else"
+        )
     rollout_file.refuse("PARAMETERS", problems)
     # A parameter that is not named keeps its value: the stack may have been deployed for x86_64 by other means.
     given |= {"CodeBucket": "set-by-sam", "CodeKey": "set-by-sam.zip", "Architecture": "arm64"}
     # SAM splits at blanks outside of quotation marks. No value that the template allows holds one.
     quoted = [f'{name}="{value}"' for name, value in given.items()]
-    command = ["sam", "deploy", "--template", arguments.template, "--config-file", str(INFRA / "samconfig.toml"), "--parameter-overrides", *quoted]
+    command = [
+        "sam",
+        "deploy",
+        "--template",
+        arguments.template,
+        "--config-file",
+        str(INFRA / "samconfig.toml"),
+        "--parameter-overrides",
+        *quoted,
+    ]
     if arguments.dry_run:
         print("+", shlex.join(command))
         return 0
@@ -66,7 +81,9 @@ def deploy(arguments):
 def deploy_release(arguments):
     """One account: uploads zip and template of a release to a bucket of the account, and deploys the stack."""
     if not arguments.bucket:
-        raise WrongUsage("A release needs BUCKET=name: a bucket in the home region that this account may read and write.")
+        raise WrongUsage(
+            "A release needs BUCKET=name: a bucket in the home region that this account may read and write."
+        )
     given = given_parameters()
     wanted = release.of_folder(given.get("Architecture", "arm64"), arguments.release)
     rollout_file.refuse("PARAMETERS", check_parameters(given, wanted.template, "the release"))
@@ -79,7 +96,9 @@ def deploy_release(arguments):
     url = f"https://{arguments.bucket}.s3.{aws.region}.amazonaws.com/{wanted.template_key}"
     filled = {"CodeBucket": arguments.bucket, "CodeKey": wanted.code_key, "Architecture": wanted.architecture}
     tags = {tag["Key"]: tag["Value"] for tag in (stack.stack or {}).get("Tags", [])}
-    stack.deploy(templates.Deployable({"TemplateURL": url}, given | filled, tags, wanted.template), arguments.poll_seconds)
+    stack.deploy(
+        templates.Deployable({"TemplateURL": url}, given | filled, tags, wanted.template), arguments.poll_seconds
+    )
     return 0
 
 
@@ -113,8 +132,12 @@ def print_rust_flags(_):
 def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="read, build, and print what would change as commands")
-    parser.add_argument("--folder", type=lambda path: Path(path).resolve(), default=release.PACKAGES, help="where files are built")
-    parser.add_argument("--release", type=lambda path: Path(path).resolve(), help="folder of a release: nothing is built")
+    parser.add_argument(
+        "--folder", type=lambda path: Path(path).resolve(), default=release.PACKAGES, help="where files are built"
+    )
+    parser.add_argument(
+        "--release", type=lambda path: Path(path).resolve(), help="folder of a release: nothing is built"
+    )
     rollout = os.environ.get("ROLLOUT", "rollout.json")
     parser.add_argument("--file", default=rollout, help="the record of what was decided")
     parser.add_argument("--poll-seconds", type=float, default=5, help="how often to look while waiting")
@@ -129,7 +152,9 @@ def main(words=None):
     flag = {"action": "store_true"}
     command("deploy", deploy, ("--template", {}), ("--bucket", {}))
     command("deploy-org", organization_rollout.deploy_org, ("--canary", flag), ("--remove", flag))
-    keys = [(f"--{name}", {"required": True}) for name in ("artifact-bucket", "alarm-topic-arn", "template-key", "code-key")]
+    keys = [
+        (f"--{name}", {"required": True}) for name in ("artifact-bucket", "alarm-topic-arn", "template-key", "code-key")
+    ]
     command("deploy-management", organization_rollout.deploy_management, *keys)
     command("rollout-status", organization_rollout.status)
     command("remove-org", organization_rollout.remove_org, ("--confirm", {"default": ""}), ("--retain", flag))
@@ -146,7 +171,10 @@ def main(words=None):
         print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nStopped watching. What CloudFormation was told to do goes on: make rollout-status looks again.", file=sys.stderr)
+        print(
+            "\nStopped watching. What CloudFormation was told to do goes on: make rollout-status looks again.",
+            file=sys.stderr,
+        )
         return 130
 
 

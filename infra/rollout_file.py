@@ -27,7 +27,9 @@ def load(path, account_template):
     sound = {name: value for name, value in document.items() if name in schema["properties"] and name not in broken}
     filled = with_defaults(schema, sound)
     excluded = set(filled["excluded_accounts"])
-    problems += [f"$.canary_accounts: {account} is excluded" for account in filled["canary_accounts"] if account in excluded]
+    problems += [
+        f"$.canary_accounts: {account} is excluded" for account in filled["canary_accounts"] if account in excluded
+    ]
     for i, override in enumerate(filled["overrides"]):
         both = excluded & set(override.get("accounts", []))
         problems += [f"$.overrides[{i}].accounts: {account} is excluded" for account in sorted(both)]

@@ -39,7 +39,9 @@ class StackSet:
         self.instances, self.target_units = {}, set()
         if self.definition:
             self.read_instances()
-            pages = self.aws.pages("cloudformation", "list_stack_set_auto_deployment_targets", "Summaries", **self.itself)
+            pages = self.aws.pages(
+                "cloudformation", "list_stack_set_auto_deployment_targets", "Summaries", **self.itself
+            )
             self.target_units = {page["OrganizationalUnitId"] for page in pages}
 
     def read_instances(self):
@@ -122,7 +124,9 @@ class StackSet:
             print(f"{self.name}: override {said} in {len(accounts)} accounts ...")
             request = self.in_region(self.only(accounts))
             try:
-                self.operate("update_stack_instances", request | {"ParameterOverrides": templates.as_list(dict(parameters))})
+                self.operate(
+                    "update_stack_instances", request | {"ParameterOverrides": templates.as_list(dict(parameters))}
+                )
             except OperationFailed as error:
                 failures.append(error)  # The next group is other accounts.
         return failures
@@ -231,7 +235,9 @@ class StackSet:
                 said = progress
             if status["Status"] in ("FAILED", "STOPPED"):
                 reason = status.get("StatusReason", "")
-                raise OperationFailed(f"{self.name}: the operation {status['Status'].lower()} ({progress}). {reason}".strip())
+                raise OperationFailed(
+                    f"{self.name}: the operation {status['Status'].lower()} ({progress}). {reason}".strip()
+                )
             if status["Status"] == "SUCCEEDED":
                 return
             # One page of results has 100 accounts: of many accounts we ask less often.

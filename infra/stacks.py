@@ -17,11 +17,13 @@ def read(aws, name):
     status = stack["StackStatus"]
     if status in FAILED_CREATION:
         raise RolloutError(
-            f"The stack {name} is in {status}. Read its events for the cause, delete it (aws cloudformation delete-stack "
-            f"--region {aws.region} --stack-name {name}), then run this again."
+            f"The stack {name} is in {status}. Read its events for the cause, delete it (aws cloudformation "
+            f"delete-stack --region {aws.region} --stack-name {name}), then run this again."
         )
     if status.endswith("_IN_PROGRESS") and status != "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS":
-        raise RolloutError(f"The stack {name} is being changed ({status}). Wait until that is done, then run this again.")
+        raise RolloutError(
+            f"The stack {name} is being changed ({status}). Wait until that is done, then run this again."
+        )
     return stack
 
 
@@ -66,7 +68,12 @@ def wait(aws, name, condition, poll_seconds):
         if "Error" in error.last_response:  # We could not look; the stack goes on.
             raise explained(ClientError(error.last_response, "DescribeStacks")) from error
         events = aws.read("cloudformation", "describe_stack_events", StackName=name)["StackEvents"]
-        failed = [e for e in events if e["ResourceStatus"].endswith("_FAILED") and "ancelled" not in e.get("ResourceStatusReason", "")]
+        failed = [
+            e
+            for e in events
+            if e["ResourceStatus"].endswith("_FAILED") and "ancelled" not in e.get("ResourceStatusReason", "")
+        ]
         reason = "".join(f" {e['LogicalResourceId']}: {e.get('ResourceStatusReason', '')}" for e in failed[-1:])
-        raise RolloutError(f"The stack {name} could not be deployed.{reason or f' {error}'} Fix it, then run this again.") from error
-
+        raise RolloutError(
+            f"The stack {name} could not be deployed.{reason or f' {error}'} Fix it, then run this again."
+        ) from error

@@ -103,7 +103,10 @@ def import_template(text):
     """The account template cut down to what outlives its stack. An IMPORT change set may hold nothing else: no other
     resource, no output."""
     whole = parse(text)
-    kept = {"ForceMfaPolicy": whole["Resources"]["ForceMfaPolicy"], "OverflowGroup": whole["Resources"]["OverflowGroup"]}
+    kept = {
+        "ForceMfaPolicy": whole["Resources"]["ForceMfaPolicy"],
+        "OverflowGroup": whole["Resources"]["OverflowGroup"],
+    }
     conditions, parameters, names = {}, {}, names_in(kept)
     while names:
         name = names.pop()

@@ -74,7 +74,12 @@ class Operation:
 class AwsStandIn:
     def __init__(self):
         # Unit, parent, accounts directly in it.
-        self.units = {ROOT: [MANAGEMENT], WORK: [SECURITY, "333333333333", "444444444444"], SANDBOX: ["555555555555"], LATER: []}
+        self.units = {
+            ROOT: [MANAGEMENT],
+            WORK: [SECURITY, "333333333333", "444444444444"],
+            SANDBOX: ["555555555555"],
+            LATER: [],
+        }
         self.parents = {WORK: ROOT, SANDBOX: ROOT, LATER: WORK}
         self.states = {}
         self.access = "ENABLED"
@@ -148,7 +153,9 @@ class AwsStandIn:
                 return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
             values = {name: value[0] for name, value in parse_qs(body.decode(), keep_blank_values=True).items()}
             model = get_service_model(service).operation_model(values["Action"])
-            parameters = QueryParser(model).parse({"values": values, "method": "POST", "headers": {}, "body": b"", "url_path": "/"})
+            parameters = QueryParser(model).parse(
+                {"values": values, "method": "POST", "headers": {}, "body": b"", "url_path": "/"}
+            )
             try:
                 answer = self.call(caller, service, values["Action"], parameters)
             except AwsError as error:
@@ -163,11 +170,19 @@ class AwsStandIn:
         query = parse_qs(url.query)
         operation = {"HEAD": "HeadObject", "PUT": "PutObject", "GET": "GetObject" if key else "ListObjectsV2"}[method]
         parameters = {"Bucket": bucket, "Key": key, "IfNoneMatch": headers.get("If-None-Match")}
-        parameters |= {"Checksum": headers.get("x-amz-checksum-sha256"), "Body": body, "Prefix": query.get("prefix", [""])[0]}
+        parameters |= {
+            "Checksum": headers.get("x-amz-checksum-sha256"),
+            "Body": body,
+            "Prefix": query.get("prefix", [""])[0],
+        }
         try:
             return self.call(caller, "s3", operation, parameters)
         except AwsError as error:
-            return error.status, {}, f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>".encode()
+            return (
+                error.status,
+                {},
+                f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>".encode(),
+            )
 
     def call(self, caller, service, operation, parameters):
         self.all_calls.append((operation, parameters))
@@ -182,7 +197,9 @@ class AwsStandIn:
             if error:
                 raise error
         if not operation.startswith(READS):
-            self.calls.append((operation, {k: v for k, v in parameters.items() if k not in ("OperationId", "ClientRequestToken")}))
+            self.calls.append(
+                (operation, {k: v for k, v in parameters.items() if k not in ("OperationId", "ClientRequestToken")})
+            )
         return getattr(self, operation)(caller, **parameters)
 
     def sent(self, operation):
@@ -202,11 +219,16 @@ class AwsStandIn:
     def ListAccountsForParent(self, caller, ParentId, NextToken="0", MaxResults=20):
         # One account a page: a listing that is cut short shows.
         accounts, start = self.units[ParentId], int(NextToken)
-        page = [{"Id": a, "Name": f"account {a[:3]}", "State": self.states.get(a, "ACTIVE")} for a in accounts[start : start + 1]]
+        page = [
+            {"Id": a, "Name": f"account {a[:3]}", "State": self.states.get(a, "ACTIVE")}
+            for a in accounts[start : start + 1]
+        ]
         return {"Accounts": page, **({"NextToken": str(start + 1)} if start + 1 < len(accounts) else {})}
 
     def ListChildren(self, caller, ParentId, ChildType):
-        return {"Children": [{"Id": unit, "Type": ChildType} for unit, parent in self.parents.items() if parent == ParentId]}
+        return {
+            "Children": [{"Id": unit, "Type": ChildType} for unit, parent in self.parents.items() if parent == ParentId]
+        }
 
     def below(self, unit):
         found = list(self.units[unit])
@@ -254,8 +276,16 @@ class AwsStandIn:
 
     def DescribeStackEvents(self, caller, StackName):
         now = datetime.now(timezone.utc)
-        event = {"StackId": "1", "EventId": "1", "StackName": StackName, "Timestamp": now, "LogicalResourceId": "Policy"}
-        return {"StackEvents": [event | {"ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "it already exists"}]}
+        event = {
+            "StackId": "1",
+            "EventId": "1",
+            "StackName": StackName,
+            "Timestamp": now,
+            "LogicalResourceId": "Policy",
+        }
+        return {
+            "StackEvents": [event | {"ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "it already exists"}]
+        }
 
     def put_stack(self, caller, name, status, given):
         template = self.template(given)
@@ -287,13 +317,17 @@ class AwsStandIn:
         names = {p["ParameterKey"] for p in given.get("Parameters", [])}
         missing = {name for name, one in known.items() if "Default" not in one} - names
         if missing or names - set(known):
-            raise AwsError("ValidationError", f"Parameters: [{missing}] must have values, {names - set(known)} do not exist")
+            raise AwsError(
+                "ValidationError", f"Parameters: [{missing}] must have values, {names - set(known)} do not exist"
+            )
 
     # ---------------------------------------------------------------------------------------- StackSets
 
     def check_call_as(self, caller, call_as):
         if (caller == MANAGEMENT) != (call_as == "SELF"):
-            raise AwsError("ValidationError", "You must be the management account or delegated admin account of an organization")
+            raise AwsError(
+                "ValidationError", "You must be the management account or delegated admin account of an organization"
+            )
 
     def stack_set(self, caller, name, call_as):
         self.check_call_as(caller, call_as)
@@ -306,14 +340,25 @@ class AwsStandIn:
         assert given["PermissionModel"] == "SERVICE_MANAGED"
         template = self.template(given)
         self.check_parameters(template, given)
-        self.stack_sets[StackSetName] = StackSet(template, pairs(given["Parameters"]), tags(given), given["AutoDeployment"])
+        self.stack_sets[StackSetName] = StackSet(
+            template, pairs(given["Parameters"]), tags(given), given["AutoDeployment"]
+        )
         return {"StackSetId": f"{StackSetName}:1"}
 
     def DescribeStackSet(self, caller, StackSetName, CallAs="SELF"):
         one = self.stack_set(caller, StackSetName, CallAs)
         parameters = [{"ParameterKey": k, "ParameterValue": v} for k, v in one.parameters.items()]
         listed = [{"Key": k, "Value": v} for k, v in one.tags.items()]
-        return {"StackSet": {"StackSetName": StackSetName, "Status": "ACTIVE", "TemplateBody": one.template, "Parameters": parameters, "Tags": listed, "AutoDeployment": one.auto_deployment}}
+        return {
+            "StackSet": {
+                "StackSetName": StackSetName,
+                "Status": "ACTIVE",
+                "TemplateBody": one.template,
+                "Parameters": parameters,
+                "Tags": listed,
+                "AutoDeployment": one.auto_deployment,
+            }
+        }
 
     def ListStackInstances(self, caller, StackSetName, CallAs="SELF", NextToken="0"):
         one = self.stack_set(caller, StackSetName, CallAs)
@@ -322,7 +367,10 @@ class AwsStandIn:
             for account, i in one.instances.items()
         ]  # fmt: skip
         start = int(NextToken)
-        return {"Summaries": instances[start : start + 2], **({"NextToken": str(start + 2)} if start + 2 < len(instances) else {})}
+        return {
+            "Summaries": instances[start : start + 2],
+            **({"NextToken": str(start + 2)} if start + 2 < len(instances) else {}),
+        }
 
     def ListStackSetAutoDeploymentTargets(self, caller, StackSetName, CallAs="SELF"):
         one = self.stack_set(caller, StackSetName, CallAs)
@@ -330,7 +378,11 @@ class AwsStandIn:
 
     def ListStackSetOperations(self, caller, StackSetName, CallAs="SELF"):
         one = self.stack_set(caller, StackSetName, CallAs)
-        return {"Summaries": [{"OperationId": key, "Status": o.status, "Action": o.action} for key, o in one.operations.items()]}
+        return {
+            "Summaries": [
+                {"OperationId": key, "Status": o.status, "Action": o.action} for key, o in one.operations.items()
+            ]
+        }
 
     def UpdateStackSet(self, caller, StackSetName, CallAs="SELF", **given):
         one = self.stack_set(caller, StackSetName, CallAs)
@@ -452,11 +504,17 @@ class AwsStandIn:
         if operation.looks >= self.steps:
             failed = sum(status == "FAILED" for status, _ in operation.results.values())
             operation.status = "FAILED" if failed > tolerated else "SUCCEEDED"
-        return {"StackSetOperation": {"OperationId": OperationId, "Action": operation.action, "Status": operation.status}}
+        return {
+            "StackSetOperation": {"OperationId": OperationId, "Action": operation.action, "Status": operation.status}
+        }
 
     def ListStackSetOperationResults(self, caller, StackSetName, OperationId, CallAs="SELF"):
         results = self.stack_set(caller, StackSetName, CallAs).operations[OperationId].results
-        return {"Summaries": [{"Account": a, "Region": REGION, "Status": s, "StatusReason": r} for a, (s, r) in results.items()]}
+        return {
+            "Summaries": [
+                {"Account": a, "Region": REGION, "Status": s, "StatusReason": r} for a, (s, r) in results.items()
+            ]
+        }
 
     # ----------------------------------------------------------------------------------------------- S3
 

@@ -7,7 +7,9 @@ TRUSTED = "arn:aws:iam::210987654321:role/security-audit"
 
 
 def role(**parameters):
-    return cfn.Stack(TEMPLATE, TrustedRoleArn=TRUSTED, ExternalId="force-mfa-audit", **parameters).resource("AuditorRole")
+    return cfn.Stack(TEMPLATE, TrustedRoleArn=TRUSTED, ExternalId="force-mfa-audit", **parameters).resource(
+        "AuditorRole"
+    )
 
 
 def test_only_the_trusted_role_assumes_it_and_with_the_external_id():

@@ -199,7 +199,9 @@ def test_going_back_reaches_the_canary_too(organization, operator):
 
 
 def keys_of(said):
-    return json.loads(next(line for line in said.splitlines() if line.startswith("release: ")).removeprefix("release: "))
+    return json.loads(
+        next(line for line in said.splitlines() if line.startswith("release: ")).removeprefix("release: ")
+    )
 
 
 def test_status_after_a_canary_says_that_the_others_wait(organization, operator):
@@ -285,7 +287,11 @@ def test_overrides_survive_a_new_release(organization, operator):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"canary_accounts": ["999999999999"]}, {"overrides": [{"accounts": ["999999999999"], "parameters": {"Mode": "report"}}]}]
+    "changes",
+    [
+        {"canary_accounts": ["999999999999"]},
+        {"overrides": [{"accounts": ["999999999999"], "parameters": {"Mode": "report"}}]},
+    ],
 )
 def test_an_account_that_is_not_there_is_refused(organization, operator, changes):
     operator.change(**changes)
@@ -299,6 +305,7 @@ def test_an_account_that_joins_later_gets_the_overrides_at_the_next_run(organiza
     operator.deploy()
     organization.join("666666666666", SANDBOX)
     assert installed(organization).effective("666666666666")["ExistingUsers"] == "report"
+    assert "666666666666 joined meanwhile" in operator.run("rollout-status", expect=1)
     operator.deploy()
 
     assert installed(organization).effective("666666666666")["ExistingUsers"] == "enforce"
@@ -373,7 +380,9 @@ def test_one_failed_account_takes_nothing_from_the_others(organization, operator
 
     assert not organization.sent("DeleteStackInstances")
     newest = installed(organization).parameters["CodeKey"]
-    current = [a for a in installed(organization).instances if installed(organization).effective(a)["CodeKey"] == newest]
+    current = [
+        a for a in installed(organization).instances if installed(organization).effective(a)["CodeKey"] == newest
+    ]
     assert set(current) == {SECURITY, THREE, FOUR}
 
 
@@ -479,7 +488,11 @@ def test_the_wrong_account_is_refused(organization, operator):
 
 def test_from_the_management_account_its_own_stack_is_deployed_too(organization, operator):
     operator.account = "MANAGEMENT"
-    operator.change(call_as="SELF", management_account=True, overrides=[{"accounts": [MANAGEMENT], "parameters": {"Mode": "report"}}])
+    operator.change(
+        call_as="SELF",
+        management_account=True,
+        overrides=[{"accounts": [MANAGEMENT], "parameters": {"Mode": "report"}}],
+    )
     said = operator.deploy()
 
     stack = organization.stacks[MANAGEMENT, "force-mfa"]
@@ -546,7 +559,9 @@ def test_the_scp_is_deployed_in_the_management_account(organization, operator):
 
 def test_the_scp_is_no_part_of_a_canary(organization, operator):
     operator.account = "MANAGEMENT"
-    operator.change(call_as="SELF", canary_accounts=[THREE], scp={"enabled": True}, auditor=AUDITOR, management_account=True)
+    operator.change(
+        call_as="SELF", canary_accounts=[THREE], scp={"enabled": True}, auditor=AUDITOR, management_account=True
+    )
     operator.deploy("--canary")
 
     assert changes(organization) == ["CreateStack", "CreateStackSet", "CreateStackInstances"]
@@ -683,7 +698,9 @@ def test_an_object_whose_content_is_not_its_key_is_refused(organization, operato
 def test_a_release_that_is_not_there_is_refused(organization, operator):
     operator.deploy()
     digest = "0" * 64
-    operator.change(release={"template_key": f"force-mfa/template/{digest}.yaml", "code_key": f"force-mfa/arm64/{digest}.zip"})
+    operator.change(
+        release={"template_key": f"force-mfa/template/{digest}.yaml", "code_key": f"force-mfa/arm64/{digest}.zip"}
+    )
 
     assert "There is no force-mfa/template" in operator.deploy(expect=2)
     assert organization.calls == []
