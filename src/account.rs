@@ -7,7 +7,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use crate::credential_report::{self, MissingColumn, Row};
-use crate::enforce::{RESTORE, advice};
 use crate::exemption::Exemption;
 use crate::iam::{Iam, IamError, IamErrorKind, ListedUser};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
@@ -22,26 +21,25 @@ const LISTED_AFTER: TimeDelta = TimeDelta::minutes(5);
 /// Times in a listing and in the report may differ by their rounding.
 const ROUNDING: TimeDelta = TimeDelta::seconds(1);
 
-/// Why an account could not be read.
+/// Why an account could not be read. The messages say what failed; what to do depends on who reads them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
     /// A list or the credential report could not be read.
-    #[error("the sweep could not read the account and changed nothing. {error}. {}", advice(error))]
+    #[error("{error}")]
     Unreadable {
         /// The call and what it failed with.
         #[from]
         error: IamError,
     },
-    /// The credential report is none.
-    #[error("the sweep could not read the account and changed nothing: {0}")]
+    /// IAM's answer is not a credential report.
+    #[error(transparent)]
     BadReport(#[from] MissingColumn),
     /// The policy does not exist.
-    #[error("the policy {0} does not exist (GetPolicy answered NoSuchEntity). Correct FORCE_MFA_POLICY_ARN; {RESTORE}")]
+    #[error("the policy {0} does not exist (GetPolicy answered NoSuchEntity)")]
     PolicyMissing(PolicyArn),
-    /// IAM had no credential report until the time was over, with its last refusal, if it refused.
+    /// IAM had no credential report until the time was over; with its last refusal, if it refused to make one.
     #[error(
-        "the sweep looked at no user and changed nothing, since IAM had no credential report ready in time{}. The next \
-         sweep tries again; if this stays, give the function a longer timeout",
+        "IAM had no credential report ready in time{}",
         .0.as_ref().map(|refusal| format!(" ({refusal})")).unwrap_or_default()
     )]
     NoReport(Option<IamError>),

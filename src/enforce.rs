@@ -29,29 +29,21 @@ const PASSWORD_PROVEN_FOR: TimeDelta = TimeDelta::minutes(15);
 /// Nothing that IAM does may keep an invocation longer. All calls and waits of an ordinary event fit in well.
 pub const TIME_LIMIT: Duration = Duration::from_secs(25);
 
-/// What to do about a part of the stack that somebody deleted: CloudFormation compares templates, not what is there.
-/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html>
-pub const RESTORE: &str = "if it was deleted, a drift-aware change set brings it back, deploying again does not \
-                           (docs/runbook.md, Put the stack right)";
-
-/// Why a user could not be put under the policy.
+/// Why a user who should be covered is not. The messages say what failed; what to do depends on who reads them, and is
+/// [`Failure`](crate::handler::Failure)'s.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnforceError {
-    /// IAM does not show a user of whom the event is young.
-    #[error(
-        "user {user}: IAM does not show the user yet ({call} answered NoSuchEntity for five seconds). Lambda tries again \
-         after one and two minutes; if this stays, see in CloudTrail whether the user was deleted"
-    )]
+    /// IAM does not show the user of a recent event.
+    #[error("user {user}: IAM does not show the user yet ({call} answered NoSuchEntity for five seconds)")]
     UserNotVisible {
         /// The user.
         user: UserName,
-        /// The call that did not find it.
+        /// The call that did not find the user.
         call: &'static str,
     },
     /// The policy does not exist.
     #[error(
-        "user {user}: AttachUserPolicy answered NoSuchEntity although the user exists, so the policy {policy} is missing. \
-         Correct FORCE_MFA_POLICY_ARN; {RESTORE}. Then redrive the failure queue"
+        "user {user}: AttachUserPolicy answered NoSuchEntity although the user exists, so the policy {policy} is missing"
     )]
     PolicyMissing {
         /// The user left without the policy.
@@ -59,18 +51,18 @@ pub enum EnforceError {
         /// The policy.
         policy: PolicyArn,
     },
-    /// The user's quota of managed policies is full, and the overflow group is no way out.
+    /// The user's quota of managed policies is full, and the overflow group cannot take the user.
     #[error(
         "user {user}: AttachUserPolicy answered LimitExceeded, since the user's quota of managed policies is full, and {no_group}"
     )]
     QuotaExhausted {
         /// The user left without the policy.
         user: UserName,
-        /// Why the overflow group does not help.
+        /// Why the overflow group cannot take the user.
         no_group: NoGroup,
     },
-    /// A call failed.
-    #[error("user {user}: {error}. {}", advice(error))]
+    /// An IAM call failed.
+    #[error("user {user}: {error}")]
     Iam {
         /// The user left without the policy.
         user: UserName,
@@ -78,61 +70,29 @@ pub enum EnforceError {
         #[source]
         error: IamError,
     },
-    /// The time for one event is over.
-    #[error(
-        "user {user}: IAM did not answer all calls within {} s. Lambda tries again; if this stays, look at the AWS Health \
-         Dashboard for IAM, then redrive the failure queue",
-        TIME_LIMIT.as_secs()
-    )]
+    /// The calls for one event took longer than [`TIME_LIMIT`].
+    #[error("user {user}: IAM did not answer all calls within {} s", TIME_LIMIT.as_secs())]
     OutOfTime {
         /// The user left without the policy.
         user: UserName,
     },
 }
 
-/// Why the overflow group does not help a user whose quota is full.
+/// Why the overflow group cannot take a user whose quota is full.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoGroup {
-    /// None is configured.
-    #[error("no overflow group is set. Set FORCE_MFA_OVERFLOW_GROUP, or detach a policy from the user")]
+    /// No group is configured.
+    #[error("no overflow group is set")]
     NotSet,
     /// The user is in as many groups as IAM allows.
-    #[error(
-        "the user is in too many groups to be added to {0} (AddUserToGroup answered LimitExceeded). Detach a policy from the user, or take it out of a group"
-    )]
+    #[error("the user is in too many groups to be added to {0} (AddUserToGroup answered LimitExceeded)")]
     UserFull(GroupName),
     /// The group does not exist.
-    #[error(
-        "the overflow group {0} does not exist (AddUserToGroup answered NoSuchEntity). Correct FORCE_MFA_OVERFLOW_GROUP; {RESTORE}"
-    )]
+    #[error("the overflow group {0} does not exist (AddUserToGroup answered NoSuchEntity)")]
     Missing(GroupName),
-    /// The group exists but does not carry the policy, so that adding the user would protect nobody.
-    #[error("the overflow group {0} does not carry the policy. Attach the policy to it")]
+    /// The group exists without the policy, so that adding the user would protect nobody.
+    #[error("the overflow group {0} does not have the policy")]
     WithoutPolicy(GroupName),
-}
-
-/// What to do about a failed call.
-pub(crate) fn advice(error: &IamError) -> String {
-    match error.kind {
-        IamErrorKind::AccessDenied => format!(
-            "Allow iam:{} to the function's role (infra/template.yaml does) and see whether a permissions boundary or an \
-             SCP denies it, then redrive the failure queue",
-            error.call
-        ),
-        IamErrorKind::Throttled => {
-            "Lambda tries again after one and two minutes; if this stays, see in CloudTrail who \
-                                    else calls IAM so often, then redrive the failure queue"
-                .to_owned()
-        }
-        IamErrorKind::Unavailable => {
-            "Lambda tries again after one and two minutes; if this stays, look at the AWS Health \
-                                      Dashboard for IAM, then redrive the failure queue"
-                .to_owned()
-        }
-        IamErrorKind::NoSuchEntity | IamErrorKind::LimitExceeded | IamErrorKind::Other => {
-            "Fix the cause, then redrive the failure queue".to_owned()
-        }
-    }
 }
 
 /// How one attempt to cover a user ended.

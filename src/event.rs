@@ -116,15 +116,11 @@ impl IgnoreReason {
 pub enum PayloadError {
     /// It is none of the payloads that the function takes.
     #[error(
-        "the payload is {0}; the function takes an EventBridge event, a Lambda OnFailure message, or {{\"sweep\": {{}}}}. \
-         Look at what invokes it: the rule and the schedule of its stack are all that should"
+        "the payload is {0}; the function takes an EventBridge event, a Lambda OnFailure message, or {{\"sweep\": {{}}}}"
     )]
     Unrecognised(String),
     /// It is one of them, but something in it is not as AWS sends it.
-    #[error(
-        "the event cannot be read: {0}. Nothing was done; find the user in CloudTrail by the event id and, if it has a \
-         console password, let a sweep cover it"
-    )]
+    #[error("the event cannot be read: {0}")]
     Malformed(String),
 }
 

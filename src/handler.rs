@@ -1,18 +1,21 @@
 //! A payload's whole way: read, decided, done, and what came of it. What the Lambda and the command's `replay` and
 //! `redrive` share.
 
+mod failure;
+
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::enforce::{EnforceError, Enforcer, VISIBILITY_WAITS};
-use crate::event::{self, Event, Facts, IgnoreReason, PayloadError, Trigger};
+pub use self::failure::{Failure, RESTORE, user_message};
+use crate::enforce::{Enforcer, VISIBILITY_WAITS};
+use crate::event::{self, Event, Facts, IgnoreReason, Trigger};
 use crate::iam::Iam;
 use crate::identifiers::UserName;
 use crate::outcome::Outcome;
 use crate::settings::{Mode, Settings};
-use crate::sweep::{SweepError, SweepReport, sweep};
+use crate::sweep::{SweepReport, sweep};
 
 /// Handles payloads, one after another or several at a time.
 #[derive(Clone, Debug)]
@@ -127,49 +130,6 @@ impl PayloadOutcome {
             Self::User { outcome, .. } => outcome.reason(),
             Self::Ignored(reason) => Some(reason.as_str()),
             Self::Swept(_) => None,
-        }
-    }
-}
-
-/// How a payload ended badly: the invocation fails, so that Lambda tries again and then keeps it in the failure queue.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The payload could not be read.
-    #[error(transparent)]
-    Payload(#[from] PayloadError),
-    /// A user who should be covered is not.
-    #[error(transparent)]
-    Enforce(#[from] EnforceError),
-    /// A sweep failed, or some of its users did.
-    #[error(transparent)]
-    Sweep(#[from] SweepError),
-}
-
-impl Failure {
-    /// The `errorType` of the failed invocation.
-    #[must_use]
-    pub fn error_type(&self) -> &'static str {
-        match self {
-            Self::Payload(PayloadError::Unrecognised(_)) => "unrecognised_payload",
-            Self::Payload(PayloadError::Malformed(_)) => "malformed_event",
-            Self::Enforce(error) => error.error_type(),
-            Self::Sweep(error) => error.error_type(),
-        }
-    }
-
-    /// The user who should be covered and is not.
-    pub(crate) fn user(&self) -> Option<&UserName> {
-        match self {
-            Self::Enforce(error) => Some(error.user()),
-            Self::Payload(_) | Self::Sweep(_) => None,
-        }
-    }
-
-    /// What the sweep found and did, if it could read the account.
-    pub(crate) fn sweep_report(&self) -> Option<&SweepReport> {
-        match self {
-            Self::Sweep(SweepError::Incomplete(report)) => Some(report),
-            Self::Sweep(SweepError::Account(_)) | Self::Payload(_) | Self::Enforce(_) => None,
         }
     }
 }

@@ -381,7 +381,7 @@ async fn an_overflow_group_without_the_policy_is_no_cover() {
     assert_eq!(done.error_type, "sweep_incomplete");
     assert!(
         done.message.contains("quota_exhausted")
-            && done.message.contains("does not carry the policy. Attach the policy to it")
+            && done.message.contains("does not have the policy. Attach the policy to it")
             && !done.message.contains("deploy"),
         "{}",
         done.message

@@ -71,10 +71,10 @@ pub struct FailedUser {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SweepError {
     /// The account could not be read; nothing was written.
-    #[error(transparent)]
+    #[error("the sweep could not read the account and changed nothing: {0}")]
     Account(#[from] AccountError),
     /// Some users were not looked at, or could not be covered; all others were.
-    #[error("{}", incomplete(.0))]
+    #[error("the sweep could not cover {} users, and did not look at {}", .0.failures, .0.remaining)]
     Incomplete(Box<SweepReport>),
 }
 
@@ -87,35 +87,6 @@ impl SweepError {
             Self::Incomplete(_) => "sweep_incomplete",
         }
     }
-}
-
-fn incomplete(report: &SweepReport) -> String {
-    let SweepReport { remaining, failures, .. } = report;
-    let not_looked_at = format!(
-        "the sweep's time was over before {remaining} users were looked at. The next sweep begins with other users; if \
-         this stays, give the function a longer timeout, and see in CloudTrail who else calls IAM so often"
-    );
-    match (failures, remaining) {
-        (0, _) => not_looked_at,
-        (_, 0) => format!("{}, the others were: {}", not_covered(report), first_failures(report)),
-        (_, _) => format!("{}: {}; and {not_looked_at}", not_covered(report), first_failures(report)),
-    }
-}
-
-fn not_covered(report: &SweepReport) -> String {
-    let tried = report.failures + report.attached + report.added_to_group;
-    format!("{} of {tried} uncovered users could not be put under the policy", report.failures)
-}
-
-fn first_failures(report: &SweepReport) -> String {
-    const NAMED: usize = 5;
-    let named: Vec<String> =
-        report.failed.iter().take(NAMED).map(|FailedUser { error, cause, .. }| format!("{error}: {cause}")).collect();
-    let more = match report.failures.saturating_sub(named.len()) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    format!("{}{more}", named.join("; "))
 }
 
 impl SweepReport {

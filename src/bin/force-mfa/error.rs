@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use force_mfa::account::AccountError;
-use force_mfa::enforce::{EnforceError, RESTORE, TIME_LIMIT};
+use force_mfa::enforce::EnforceError;
 use force_mfa::event::PayloadError;
-use force_mfa::handler::Failure;
+use force_mfa::handler::{Failure, RESTORE, user_message};
 use force_mfa::iam::IamError;
 use force_mfa::sweep::SweepError;
 
@@ -202,52 +202,41 @@ impl From<IamError> for CliError {
 
 impl From<AccountError> for CliError {
     fn from(error: AccountError) -> Self {
-        match error {
-            AccountError::Unreadable { error } => error.into(),
-            AccountError::NoReport(refusal) => {
-                let refusal = refusal.map(|refusal| format!(" ({refusal})")).unwrap_or_default();
-                Self::Failed(format!(
-                    "IAM had no credential report ready in time{refusal}. Nothing was changed; run the command again in a \
-                     few minutes"
-                ))
-            }
-            AccountError::PolicyMissing(policy) => Self::Failed(format!(
-                "the policy {policy} does not exist in the account that you are signed in to. Correct --profile or \
-                 --policy-arn; {RESTORE}"
-            )),
-            AccountError::BadReport(_) => Self::Failed(error.to_string()),
-        }
+        let advice = match &error {
+            AccountError::Unreadable { error } => return error.clone().into(),
+            AccountError::NoReport(_) => "Nothing was changed; run the command again in a few minutes".to_owned(),
+            AccountError::PolicyMissing(_) => format!("Correct --profile or --policy-arn; {RESTORE}"),
+            AccountError::BadReport(_) => "Nothing was changed".to_owned(),
+        };
+        Self::Failed(format!("{error}. {advice}"))
     }
 }
 
-/// A payload's failure for the one who replays it: there is no Lambda here to try again.
+/// A payload's failure for the operator who replays the payload: here no Lambda tries again.
 pub fn payload_error(failure: &Failure) -> CliError {
     match failure {
         Failure::Enforce(error) => user_error(error),
         Failure::Sweep(SweepError::Account(AccountError::Unreadable { error })) => FailedCall::from(error).into(),
-        Failure::Payload(PayloadError::Unrecognised(what)) => CliError::Failed(format!(
-            "this is {what}; a payload is an EventBridge event, a Lambda OnFailure message, or {{\"sweep\": {{}}}}"
-        )),
+        Failure::Payload(error @ PayloadError::Unrecognised(_)) => CliError::Failed(error.to_string()),
         Failure::Payload(PayloadError::Malformed(_)) | Failure::Sweep(_) => CliError::Failed(failure.to_string()),
     }
 }
 
-/// A user's failure, for the same.
+/// A user's failure, for the same operator.
 pub fn user_error(error: &EnforceError) -> CliError {
     match error {
         EnforceError::Iam { user, error } => match CliError::from(FailedCall::from(error)) {
             CliError::NotAllowed(message) => CliError::NotAllowed(format!("user {user}: {message}")),
             stop => CliError::Failed(format!("user {user}: {stop}")),
         },
-        EnforceError::UserNotVisible { user, call } => CliError::Failed(format!(
-            "user {user}: IAM does not show the user ({call} answered NoSuchEntity), and the event may be younger than \
-             two minutes. Try again then; if this stays, see in CloudTrail whether the user was deleted"
+        EnforceError::UserNotVisible { .. } => CliError::Failed(format!(
+            "{error}. The event may be younger than two minutes: try again then; if this stays, see in CloudTrail \
+             whether the user was deleted"
         )),
-        EnforceError::OutOfTime { user } => CliError::Failed(format!(
-            "user {user}: IAM did not answer all calls within {} s. Run the command again",
-            TIME_LIMIT.as_secs()
-        )),
-        EnforceError::PolicyMissing { .. } | EnforceError::QuotaExhausted { .. } => CliError::Failed(error.to_string()),
+        EnforceError::OutOfTime { .. } => CliError::Failed(format!("{error}. Run the command again")),
+        EnforceError::PolicyMissing { .. } | EnforceError::QuotaExhausted { .. } => {
+            CliError::Failed(user_message(error))
+        }
     }
 }
 
