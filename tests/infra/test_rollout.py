@@ -47,6 +47,14 @@ def test_the_stack_set_follows_new_accounts_and_keeps_stacks_of_moved_ones(organ
     assert installed(organization).units == {WORK, SANDBOX}
 
 
+def test_automatic_deployment_that_was_turned_off_is_turned_on(organization, operator):
+    operator.deploy()
+    installed(organization).auto_deployment = {"Enabled": False}
+    operator.deploy()
+
+    assert installed(organization).auto_deployment["Enabled"] is True
+
+
 def test_a_second_run_changes_nothing(organization, operator):
     operator.deploy()
     operator.deploy()
