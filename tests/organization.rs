@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use serde_json::{Value, json};
-use support::command::{Told, command, told};
+use support::command::{Told, command, moto_server, told};
 use support::organization::{
     Call, OWN, Organization, Seen, element, forward, in_front_of, next_second, parameter, refusal,
 };
@@ -382,4 +382,23 @@ fn an_account_that_waits_has_no_place() {
         let asks = |call: &Call| call.account == *account && call.action == "GenerateCredentialReport";
         assert!(calls.iter().position(asks) < Some(read), "an account kept its place while it waited for its report");
     }
+}
+
+#[test]
+fn the_demo_shows_what_an_auditor_sees() {
+    let page = std::env::temp_dir().join(format!("force-mfa-demo-{}.html", std::process::id()));
+    let output = Command::new(moto_server().with_file_name("python"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tools/demo_organization.py"))
+        .args([env!("CARGO_BIN_EXE_force-mfa").as_ref(), page.as_os_str()])
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+    for wanted in
+        ["acquired-shop  FAILED", "legacy-erp", "NOT INSTALLED", "Accounts          40   38 read", "Traceback"]
+    {
+        assert_eq!(said.contains(wanted), wanted != "Traceback", "{wanted}: {said}");
+    }
+    assert!(std::fs::read_to_string(&page).unwrap().contains("closed-trial"));
+    std::fs::remove_file(page).unwrap();
 }

@@ -1,15 +1,17 @@
 """`make demo-organization`: an organization of 40 accounts on an emulator, as an auditor sees it.
 
-The emulator is moto, inside this process, with three corrections: it refuses the role of
+The emulator is moto, inside this process, with some corrections: it refuses the role of
 one account, because moto lets everybody assume every role; its credential report is of
-now, not of 2015; and users have an age. Then `force-mfa status --organization` reads it:
-as a table here, and as a page for a browser.
+now, not of 2015; users have an age; and account ids are none that AWS gives. Then
+`force-mfa status --organization` reads it: as a table here, and as a page for a browser.
 
 It listens on the loopback interface only. Exit status: 0 all as expected, else 1.
+Usage: demo_organization.py [PROGRAM PAGE]
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -22,14 +24,13 @@ from pathlib import Path
 import boto3
 from moto.iam.models import iam_backends
 from moto.iam.responses import IamResponse
+from moto.organizations import utils
 from moto.server import ThreadedMotoServer
 from moto.sts.exceptions import STSClientError
 from moto.sts.models import STSBackend
 
 from demo import target_directory
-from emulator import CloudFormationLoader, POLICY, TEMPLATE
-
-import yaml
+from emulator import POLICY, TEMPLATE, templates
 
 REGION = "us-east-1"
 # Organizational units, each below the one before the slash.
@@ -81,20 +82,16 @@ class Organization:
 
     def install(self, name: str, **parameters: str) -> None:
         """The template's policy, as a stack."""
-        template = yaml.load(TEMPLATE.read_text(), CloudFormationLoader)
-        policy = {
-            key: resource
-            for key, resource in template["Resources"].items()
-            if resource["Type"] == "AWS::IAM::ManagedPolicy"
-        }
-        for resource in policy.values():
-            for key in [key for key in resource if key not in ("Type", "Properties")]:
-                del resource[key]
+        template = templates.parse(TEMPLATE.read_text())
         defaults = {key: "unused" for key, it in template["Parameters"].items() if "Default" not in it}
         stack = {
             "Parameters": template["Parameters"],
             "Conditions": template["Conditions"],
-            "Resources": policy,
+            "Resources": {
+                key: {"Type": resource["Type"], "Properties": resource["Properties"]}
+                for key, resource in template["Resources"].items()
+                if resource["Type"] == "AWS::IAM::ManagedPolicy"
+            },
             "Outputs": {key: template["Outputs"][key] for key in ("PolicyArn", "Release") if key in template["Outputs"]},
         }
         self.inside(name, "cloudformation").create_stack(
@@ -153,6 +150,8 @@ def correct_moto(refused: set[str]) -> None:
         return answer
 
     STSBackend.assume_role, IamResponse.get_credential_report = assume, report_of_now
+    ids = itertools.count(1)
+    utils.make_random_account_id = lambda: f"{next(ids):012}"
 
 
 def create(organization: Organization) -> None:
@@ -202,8 +201,8 @@ def main() -> int:
     create(organization)
     refused.add(organization.accounts["acquired-shop"])
 
-    program = target_directory() / "debug" / "force-mfa"
-    page = target_directory() / "organization.html"
+    built = target_directory() / "debug" / "force-mfa"
+    program, page = sys.argv[1:] if sys.argv[1:] else (built, target_directory() / "organization.html")
     status = [program, "--endpoint-url", url, "status", "--organization"]
     print("\n$ force-mfa status --organization --uncovered\n", flush=True)
     table = subprocess.run([*status, "--uncovered"], check=False)
