@@ -266,6 +266,24 @@ fn settings_come_from_the_stacks_only() {
 }
 
 #[test]
+fn a_stack_in_change_is_warned_of() {
+    let all = Organization::small(&["dev"]);
+    let (dev, port) = (all.accounts["dev"].clone(), all.server.port);
+    let (url, _) = in_front_of(&all, move |call, _| {
+        let asks = call.account == dev && call.action == "DescribeStacks";
+        asks.then(|| {
+            let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+            let (_, answer) = forward(port, &call.key, "cloudformation", form, &call.body);
+            format!("HTTP/1.1 200 OK\r\n\r\n{}", answer.replace("CREATE_COMPLETE", "UPDATE_IN_PROGRESS"))
+        })
+    });
+    let told = status(&url, &["--format", "json"]);
+    told.ends(0, &format!("Warning: {} dev: the stack force-mfa is UPDATE_IN_PROGRESS", all.accounts["dev"]));
+    assert_eq!(told.err.matches("Warning").count(), 1, "{}", told.err);
+    assert_eq!(rows(&told)["dev"]["state"], "ok");
+}
+
+#[test]
 fn table_csv_and_file_have_their_form() {
     let mut all = Organization::small(&["dev"]);
     all.account("=forgotten", "root");

@@ -37,7 +37,7 @@ use commands::{doctor, redrive, replay, status, sweep, uninstall};
 use error::{CliError, ExitStatus};
 use terminal::{Interrupt, note, print};
 
-/// Inspect and manage force-mfa in one AWS account.
+/// Inspect and manage force-mfa in one AWS account, and inspect it in all accounts of an organization.
 ///
 /// The commands run here, with your own AWS credentials; the function is not called. Each setting has a flag and a
 /// variable, FORCE_MFA_..., the same as the function's. Each setting is taken from its flag, else from its variable,
@@ -69,7 +69,9 @@ Examples:
   force-mfa status --uncovered
   force-mfa status --profile audit --format csv > console-users.csv
   force-mfa status --format json | jq -r '.users[] | select(.mfa | not).user'
-  force-mfa status --uncovered > /dev/null || echo 'someone is uncovered'")]
+  force-mfa status --uncovered > /dev/null || echo 'someone is uncovered'
+  force-mfa status --organization --external-id force-mfa-audit --uncovered
+  force-mfa status --organization --external-id force-mfa-audit --format html --output force-mfa.html")]
     Status(status::Arguments),
     /// Check that the installation works. Reads only, except with --canary
     #[command(after_help = "\

@@ -95,21 +95,23 @@ impl<'a> StackName<'a> {
     }
 }
 
-/// A stack whose last operation runs or has failed may have other settings than its function.
-fn usable(stack: Stack, purpose: Purpose) -> Result<Stack, CliError> {
-    if stack::stage(&stack) == Stage::Finished {
-        return Ok(stack);
-    }
+/// What to say of a stack whose last operation runs or has failed: it may have other settings than its function.
+pub fn unfinished(stack: &Stack) -> Option<String> {
     let (name, status) = (stack.stack_name().unwrap_or_default(), stack.stack_status().map_or("", |s| s.as_str()));
-    match purpose {
-        Purpose::Read => {
-            note(&format!("Warning: the stack {name} is {status}. Its settings may not be those of the function."));
+    let says = || format!("the stack {name} is {status}. Its settings may not be those of the function");
+    (stack::stage(stack) != Stage::Finished).then(says)
+}
+
+fn usable(stack: Stack, purpose: Purpose) -> Result<Stack, CliError> {
+    match (unfinished(&stack), purpose) {
+        (None, _) => Ok(stack),
+        (Some(unfinished), Purpose::Read) => {
+            note(&format!("Warning: {unfinished}."));
             Ok(stack)
         }
-        Purpose::Write | Purpose::Uninstall => Err(CliError::Usage(format!(
-            "the stack {name} is {status}, so its settings may not be those of the function: nothing was done. Wait \
-             until the stack's operation ends, or repair the stack; or pass --no-stack, and by its flag each setting \
-             that is not the default"
+        (Some(unfinished), Purpose::Write | Purpose::Uninstall) => Err(CliError::Usage(format!(
+            "{unfinished}: nothing was done. Wait until the stack's operation ends, or repair the stack; or pass \
+             --no-stack, and by its flag each setting that is not the default"
         ))),
     }
 }

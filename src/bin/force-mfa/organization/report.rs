@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::account_status::{ConsoleUser, Status, Totals};
 use crate::organization::accounts::Member;
+use crate::terminal::one_line;
 
 /// The report. Serialized, it is the object that `status --organization --format json` prints.
 #[derive(Debug, Serialize)]
@@ -45,6 +46,9 @@ pub struct Account {
     pub totals: Option<Totals>,
     /// Every console user, sorted by name.
     pub users: Option<Vec<ConsoleUser>>,
+    /// What else somebody should know, such as why a user is unknown.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// What is known of an account as a whole. The order is that of the report.
@@ -83,6 +87,8 @@ impl Account {
     /// An account that was read.
     pub fn read(member: &Member, status: Status, is_installed: bool) -> Self {
         let state = if is_installed { State::Ok } else { State::NotInstalled };
+        let unknown = status.totals.unknown;
+        let failure = status.failure.map(|last| format!("{unknown} user(s) could not be looked up. The last: {last}"));
         Self {
             release: status.release,
             policy_arn: status.policy_arn,
@@ -90,6 +96,7 @@ impl Account {
             report_age_s: Some(status.report_age_s),
             totals: Some(status.totals),
             users: Some(status.users),
+            warnings: status.policy_warning.into_iter().chain(failure).collect(),
             ..Self::unread(member, state, None)
         }
     }
@@ -116,7 +123,18 @@ impl Account {
             report_age_s: None,
             totals: None,
             users: None,
+            warnings: Vec::new(),
         }
+    }
+
+    /// The name, without what would steer a terminal; empty if it is not known.
+    pub fn plain_name(&self) -> String {
+        self.name.as_deref().map_or_else(String::new, one_line)
+    }
+
+    /// ID and name.
+    pub fn title(&self) -> String {
+        format!("{} {}", self.account, self.plain_name()).trim_end().to_owned()
     }
 
     /// Users with neither the policy nor an exemption, and users of whom that is not known.

@@ -158,7 +158,9 @@ async fn read(
     };
     if let Some(session) = session {
         let status = account_status::read(&session, interrupt, |_, _| {}).await?;
-        return Ok(Account::read(member, status, session.stack.is_some()));
+        let mut account = Account::read(member, status, session.stack.is_some());
+        account.warnings.extend(session.stack.as_ref().and_then(stack_name::unfinished));
+        return Ok(account);
     }
     let policy = stack_name::default_policy(&signed_in.caller)?;
     let defaults = GivenSettings::default().or_policy_by_name(&policy).resolve(None)?.settings;

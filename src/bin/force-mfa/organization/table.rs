@@ -15,7 +15,7 @@ pub fn table(report: &Report, uncovered: bool) -> String {
     let mut text = String::new();
     // Failed accounts are the first of the report.
     for account in report.accounts.iter().filter(|account| account.state == State::Failed) {
-        let _ = writeln!(text, "{}  FAILED  {}", title(account), account.error.as_deref().unwrap_or_default());
+        let _ = writeln!(text, "{}  FAILED  {}", account.title(), account.error.as_deref().unwrap_or_default());
     }
     let mut accounts = new_table(&[
         "ACCOUNT",
@@ -55,7 +55,7 @@ pub fn table(report: &Report, uncovered: bool) -> String {
             Some(false) => "no",
             None => "?",
         };
-        users.add_row([&account.account, name(account).as_str(), &user.user, mfa, &why]);
+        users.add_row([&account.account, account.plain_name().as_str(), &user.user, mfa, &why]);
     }
     if users.row_count() > 0 {
         let _ = write!(text, "\n\nUncovered or unknown users\n\n{}", users.trim_fmt());
@@ -118,7 +118,7 @@ fn row(account: &Account) -> Vec<String> {
         (State::Suspended, _) => "suspended",
     };
     let release = account.release.as_deref().unwrap_or("-");
-    let mut row = vec![account.account.clone(), name(account), state.to_owned(), release.to_owned()];
+    let mut row = vec![account.account.clone(), account.plain_name(), state.to_owned(), release.to_owned()];
     match &account.totals {
         Some(totals) => {
             let Totals { console_users, without_mfa, covered, exempt, uncovered, existing, .. } = totals;
@@ -128,13 +128,4 @@ fn row(account: &Account) -> Vec<String> {
         None => row.extend((0..6).map(|_| "-".to_owned())),
     }
     row
-}
-
-/// The name of the account, without what would steer the terminal.
-fn name(account: &Account) -> String {
-    account.name.as_deref().map_or_else(String::new, one_line)
-}
-
-fn title(account: &Account) -> String {
-    format!("{} {}", account.account, name(account)).trim_end().to_owned()
 }
