@@ -1,4 +1,5 @@
-//! The whole account as IAM tells it in a handful of pages: who has a password, who has MFA, who carries the policy.
+//! Reads a whole account in a handful of pages: who has a password, who has MFA, who has the policy. Decides what the
+//! reads alone decide about a user; writes nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -65,11 +66,11 @@ pub struct Account {
     pub console_users: Vec<Row>,
     /// The users of the report that have none.
     pub other_users: Vec<Row>,
-    /// Users of whom the report does not tell: created, renamed, or created again since IAM made it.
+    /// Users who are missing from the report: created, renamed, or created again after IAM generated it.
     pub unreported: Vec<ListedUser>,
-    /// Names of listed users that no call of ours would take. Nothing can be said of these users.
+    /// Names of listed users that no IAM call takes. These users cannot be looked up.
     pub unusable_names: Vec<String>,
-    /// When IAM made the report.
+    /// When IAM generated the report.
     pub reported_at: DateTime<Utc>,
     /// When the policy was created: the day of installation.
     pub policy_created: DateTime<Utc>,
@@ -81,12 +82,12 @@ pub struct Account {
 pub enum AccountUser<'a> {
     /// A row of the credential report. Whether it has a password is known.
     Reported(&'a Row),
-    /// A user of whom the report does not tell. Only its login profile says whether it has a password.
+    /// A user who is missing from the report. Only a look-up of the login profile shows whether it has a password.
     Unreported(&'a ListedUser),
 }
 
 impl<'a> AccountUser<'a> {
-    /// The name.
+    /// The user's name.
     #[must_use]
     pub const fn name(self) -> &'a UserName {
         match self {
@@ -104,7 +105,7 @@ impl<'a> AccountUser<'a> {
         }
     }
 
-    /// When the user was created, if the report says so.
+    /// When the user was created; `None` if the report has no such date.
     #[must_use]
     pub const fn created(self) -> Option<DateTime<Utc>> {
         match self {
@@ -114,18 +115,18 @@ impl<'a> AccountUser<'a> {
     }
 }
 
-/// What the reads alone decide about a user. A tag may still exempt who is existing or open: no list shows tags.
+/// What the reads alone decide about a user. An existing or open user may still be exempt by a tag: no list shows tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It has no password, and the scope is console users.
     OutOfScope,
-    /// It has the policy. If the report does not tell of the user, whether it has a password is still to be asked.
+    /// It has the policy. If the user is missing from the report, its password is still unknown.
     Covered(CoveredBy),
-    /// A name or a path exempts it. The same holds as for a covered one.
+    /// A name or a path exempts it. If the user is missing from the report, its password is still unknown.
     Exempt(Exemption),
-    /// It is not covered, and from before the policy.
+    /// It is an existing user, and not covered.
     Existing,
-    /// It is not covered, and IAM must be asked about its password.
+    /// It is not covered, and its login profile must be looked up.
     Open {
         /// Whether it is known to be newer than the policy. If not, the age of its login profile decides.
         is_new: bool,
@@ -153,7 +154,7 @@ struct Coverage {
 
 impl Account {
     /// Reads the account with a client that is [paced](Iam::paced), in pages; returns an error rather than partial data.
-    /// `now` tells which users of the report are too young to be missed in a list.
+    /// By `now` it decides which users of the report are too young to be missed in a list.
     ///
     /// # Errors
     /// If a list or the report cannot be had, or not by `until`.
@@ -185,20 +186,20 @@ impl Account {
     ) -> Result<Self, AccountError> {
         let (report, reported_at) = credential_report(iam, asked, until).await?;
         let rows = credential_report::read(&report)?;
-        // Read after the report, so that whoever is in neither was not there when the sweep began.
+        // Read after the report, so that a user who is in neither did not exist when the sweep began.
         let (listed, unusable_names) = iam.users().await?;
         let (rows, unreported) = compare(rows, listed, now);
         let (console_users, other_users) = rows.into_iter().partition(|row| row.has_password);
         Ok(Self { console_users, other_users, unreported, unusable_names, reported_at, policy_created, coverage })
     }
 
-    /// All users, those of whom the report does not tell first: they are the newest.
+    /// All users, first those who are missing from the report: they are the newest.
     pub fn users(&self) -> impl Iterator<Item = AccountUser<'_>> {
         let reported = self.console_users.iter().chain(&self.other_users).map(AccountUser::Reported);
         self.unreported.iter().map(AccountUser::Unreported).chain(reported)
     }
 
-    /// What can be said of the user without a further call.
+    /// What the reads decide about the user. The sweep and the command's `status` both rest on this one decision.
     #[must_use]
     pub fn standing(&self, user: AccountUser<'_>, settings: &Settings) -> Standing {
         let Settings { exemptions, scope, .. } = settings;
@@ -207,7 +208,7 @@ impl Account {
             (AccountUser::Reported(_), Scope::ConsoleUsers) => return Standing::OutOfScope,
             // Without a password, the age of the user decides.
             (AccountUser::Reported(row), Scope::AllUsers) => row.created.map(|created| created >= self.policy_created),
-            // An older user may have got a password since: only its login profile tells when.
+            // An older user may have got a password since: only its login profile has the date.
             (AccountUser::Unreported(user), _) => (user.created >= self.policy_created).then_some(true),
         };
         if let Some(by) = self.covered_by(user.name()) {
@@ -224,8 +225,7 @@ impl Account {
     }
 
     /// How the user comes by the policy, if it does.
-    #[must_use]
-    pub fn covered_by(&self, user: &UserName) -> Option<CoveredBy> {
+    fn covered_by(&self, user: &UserName) -> Option<CoveredBy> {
         let name = user.folded();
         if self.coverage.users.contains(&name) {
             return Some(CoveredBy::Attachment);
@@ -233,16 +233,15 @@ impl Account {
         self.coverage.members.get(&name).map(|group| CoveredBy::Group(self.coverage.groups[*group].clone()))
     }
 
-    /// Whether the group carries the policy.
+    /// Whether the policy is attached to the group.
     #[must_use]
-    pub fn carries_policy(&self, group: &GroupName) -> bool {
+    pub(crate) fn group_has_policy(&self, group: &GroupName) -> bool {
         self.coverage.groups.contains(group)
     }
 
-    /// Whether a console user is from before the policy. `None` where only its login profile can tell: the report
-    /// knows when the password was last set, which may be long after it was given.
-    #[must_use]
-    pub fn is_existing(&self, row: &Row) -> Option<bool> {
+    /// Whether a console user is an existing user. `None` if only its login profile decides that: the report has the
+    /// date on which the password was last set, which may be long after the user got it.
+    fn is_existing(&self, row: &Row) -> Option<bool> {
         let before = |time: DateTime<Utc>| time < self.policy_created;
         if row.password_last_changed.is_some_and(before) {
             return Some(true);
@@ -251,7 +250,7 @@ impl Account {
     }
 }
 
-/// Has IAM make a credential report: whether one is there already, or a refusal that passes.
+/// Asks IAM to generate a credential report. Returns whether one is complete, or a refusal that passes.
 ///
 /// # Errors
 /// If the call fails for another reason.
@@ -262,7 +261,7 @@ async fn ask_for_report(iam: &Iam) -> Result<Result<bool, IamError>, IamError> {
     }
 }
 
-/// The credential report and when it was made. `asked` is what came of having IAM make one.
+/// The credential report and when it was generated. `asked` is IAM's answer to the request to generate one.
 ///
 /// IAM may refuse to make a report for minutes, at no fault of the account (`LimitExceeded`: no more capacity). One that
 /// it made within the last four hours can be had meanwhile, so that a refusal does not stop a sweep. Without such a
@@ -298,7 +297,7 @@ async fn credential_report(
 /// A refusal that passes.
 ///
 /// # Errors
-/// Any other.
+/// Any failure that does not pass by itself.
 fn only_if_it_passes(error: IamError) -> Result<IamError, IamError> {
     match error.kind {
         IamErrorKind::LimitExceeded | IamErrorKind::Throttled | IamErrorKind::Unavailable => Ok(error),
@@ -306,9 +305,9 @@ fn only_if_it_passes(error: IamError) -> Result<IamError, IamError> {
     }
 }
 
-/// Sets the listed users aside of whom the report does not tell, and drops the rows that tell of nobody in the list: a
-/// user may have been deleted since the report, and another of its name created. A row stays if its user is so young
-/// that the list may not show it yet.
+/// Separates the listed users who are missing from the report, and drops the rows whose user is not listed: the user may
+/// have been deleted after the report was generated, and another one created with the same name. A row stays if its user
+/// is so young that the list may not show it yet.
 fn compare(mut rows: Vec<Row>, listed: Vec<ListedUser>, now: DateTime<Utc>) -> (Vec<Row>, Vec<ListedUser>) {
     // A path may have changed since the report, and with it an exemption.
     let paths: HashMap<String, &str> = listed.iter().map(|user| (user.name.folded(), user.path.as_str())).collect();
@@ -353,12 +352,12 @@ mod tests {
     use super::*;
     use crate::credential_report::Activity;
 
-    /// Times of creation, in seconds: by the report, by the listing → whether the report tells of the listed user.
+    /// Times of creation, in seconds: by the report, by the listing → whether the report's row is the listed user's.
     #[test]
-    fn a_name_that_another_user_has_taken_since_the_report_is_not_taken_for_the_first() {
+    fn a_recreated_user_does_not_match_the_old_report_row() {
         let user = UserName::new("alice").unwrap();
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        for (reported, listed, told) in [(1000, 1000, true), (1000, 1001, true), (1000, 2000, false), (1000, 10, false)]
+        for (reported, listed, same) in [(1000, 1000, true), (1000, 1001, true), (1000, 2000, false), (1000, 10, false)]
         {
             let row = Row {
                 user: user.clone(),
@@ -371,7 +370,7 @@ mod tests {
             };
             let listing = ListedUser { name: user.clone(), path: "/".into(), created: at(listed) };
             let (rows, unreported) = compare(vec![row], vec![listing], at(100_000));
-            assert_eq!((rows.len(), unreported.len()), if told { (1, 0) } else { (0, 1) }, "{reported} {listed}");
+            assert_eq!((rows.len(), unreported.len()), if same { (1, 0) } else { (0, 1) }, "{reported} {listed}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! IAM's credential report: who has a console password, and who has MFA.
+//! Reads IAM's credential report: who has a console password, and who has MFA.
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_getting-report.html>
 
@@ -6,14 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::identifiers::UserName;
 
-/// What the report says of one user.
+/// One user in the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The user.
+    /// The user's name.
     pub user: UserName,
     /// The user's ARN, with its path.
     pub arn: String,
-    /// When the user was made.
+    /// When the user was created.
     pub created: Option<DateTime<Utc>>,
     /// Whether it has a console password.
     pub has_password: bool,
@@ -34,7 +34,7 @@ pub fn is_key_in_use(last_used: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bo
     last_used.is_some_and(|used| now - used < KEY_IN_USE)
 }
 
-/// How a user's credentials are used. The report says when a key was last used with a delay of some hours.
+/// How a user's credentials are used. The report shows the use of a key some hours late.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
     /// When the password was last used to sign in; missing if it never was, or not since October 2014.
@@ -45,14 +45,15 @@ pub struct Activity {
     pub access_key_last_used: Option<DateTime<Utc>>,
 }
 
-/// A report that is no credential report.
+/// The text is not a credential report: it lacks this column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the credential report has no column {0}")]
 pub struct MissingColumn(&'static str);
 
 /// Reads a report. The row of the root user is left out: it is no IAM user.
 ///
-/// A row that cannot be read is left out too. That loses nobody: a sweep looks up every user whom the report lacks.
+/// A row that cannot be read is left out too. A sweep looks up each user who is missing from the report, so that no
+/// user is lost by that.
 ///
 /// # Errors
 /// [`MissingColumn`] if the header is not that of a credential report.

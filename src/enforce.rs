@@ -22,11 +22,11 @@ pub const VISIBILITY_WAITS: [Duration; 5] = [
 /// IAM shows a new user within about 30 seconds. A user that is not there when its event is this old is gone.
 const GONE_AFTER: TimeDelta = TimeDelta::minutes(2);
 
-/// A `CreateLoginProfile` proves the password for so long. Older than that it was redriven or tried again for hours: the
-/// password may be gone by then, and the name another user's.
+/// How long a `CreateLoginProfile` proves that its user has a password. An older event was redriven or tried again for
+/// hours: by then the password may be deleted, and the name may be another user's.
 const PASSWORD_PROVEN_FOR: TimeDelta = TimeDelta::minutes(15);
 
-/// Nothing that IAM does may keep an invocation longer. All calls and waits of an ordinary event fit in well.
+/// The longest time for one event. All calls and waits of an ordinary event need much less.
 pub const TIME_LIMIT: Duration = Duration::from_secs(25);
 
 /// Why a user who should be covered is not. The messages say what failed; what to do depends on who reads them, and is
@@ -98,7 +98,7 @@ pub enum NoGroup {
 /// How one attempt to cover a user ended.
 #[derive(Debug)]
 pub(crate) enum Attempt {
-    /// It is under the policy, or need not be.
+    /// The user has the policy, or does not need it.
     Done(Outcome),
     /// IAM does not show something that is needed.
     Missing(Missing),
@@ -109,26 +109,26 @@ pub(crate) enum Attempt {
 pub(crate) enum Missing {
     /// The user, by the call named.
     User(&'static str),
-    /// The policy.
+    /// The policy does not exist.
     Policy,
 }
 
-/// Puts single users under the policy.
+/// Covers single users.
 #[derive(Clone, Debug)]
 pub struct Enforcer {
-    /// The settings.
+    /// The policy, who is exempt, and whether to write.
     pub settings: Settings,
-    /// The account's IAM.
+    /// The IAM of the policy's account.
     pub iam: Iam,
     /// How long to wait before each new try when IAM does not show a user: [`VISIBILITY_WAITS`].
     pub waits: Vec<Duration>,
 }
 
 impl Enforcer {
-    /// Puts the user under the policy, if it has a password and is not exempt. Safe to repeat.
+    /// Attaches the policy to the user, if the user has a password and is not exempt. Safe to repeat.
     ///
     /// # Errors
-    /// Every end that leaves a user who should be covered without the policy.
+    /// If a user who should be covered is left without the policy.
     pub async fn enforce(&self, user: &UserName, change: Change, facts: &Facts) -> Result<Outcome, EnforceError> {
         match tokio::time::timeout(TIME_LIMIT, self.enforce_without_timeout(user, change, facts)).await {
             Ok(result) => result,
@@ -159,7 +159,7 @@ impl Enforcer {
             let missing = match (self.attempt(user).await?, change) {
                 (Attempt::Done(outcome), _) => return Ok(outcome),
                 // A user is shown late after its creation. This one existed when the policy was removed, so it is gone:
-                // whoever deletes a user detaches its policies first.
+                // to delete a user, one detaches its policies first.
                 (Attempt::Missing(Missing::User(_)), Change::PolicyRemoved) => {
                     return Ok(Outcome::Ignored(IgnoreReason::UserGone));
                 }
@@ -172,7 +172,7 @@ impl Enforcer {
         }
     }
 
-    /// How it ends when what was to be attached, or to whom, has not shown itself.
+    /// The result if IAM still does not show the user or the policy after all waits.
     fn give_up(&self, user: &UserName, missing: Missing, young: bool) -> Result<Outcome, EnforceError> {
         match missing {
             Missing::User(call) if young => Err(EnforceError::UserNotVisible { user: user.clone(), call }),
@@ -181,7 +181,7 @@ impl Enforcer {
         }
     }
 
-    /// One try to put a console user under the policy, with its exemptions looked up.
+    /// One attempt to cover a console user. Looks up path and tags if they may exempt the user.
     pub(crate) async fn attempt(&self, user: &UserName) -> Result<Attempt, EnforceError> {
         if self.settings.exemptions.require_user_lookup()
             && let Some(end) = self.exempt_or_missing(user).await?
@@ -200,7 +200,7 @@ impl Enforcer {
         Ok(exemption.map(|exemption| Attempt::Done(Outcome::Exempt(exemption))))
     }
 
-    /// Covers a user who is known not to be exempt; in report mode only says so.
+    /// Covers a user who is known not to be exempt. In report mode, writes nothing and returns [`Outcome::WouldAttach`].
     pub(crate) async fn cover_unless_reporting(&self, user: &UserName) -> Result<Attempt, EnforceError> {
         match self.settings.mode {
             Mode::Report => Ok(Attempt::Done(Outcome::WouldAttach)),
@@ -211,13 +211,13 @@ impl Enforcer {
     /// Attaches the policy, or adds the user to the overflow group if the user's quota is full.
     ///
     /// # Errors
-    /// Every end that leaves the user without the policy, but for something missing: that may show itself yet.
+    /// If the user is left without the policy. A missing user or policy is no error yet: IAM may show it later.
     pub(crate) async fn cover(&self, user: &UserName) -> Result<Attempt, EnforceError> {
         let Err(error) = self.iam.attach_user_policy(user, &self.settings.policy).await else {
             return Ok(Attempt::Done(Outcome::Attached));
         };
         match error.kind {
-            // The same answer for a missing user and a missing policy; only asking tells which.
+            // IAM answers the same for a missing user and a missing policy. GetUser shows which one it is.
             IamErrorKind::NoSuchEntity => {
                 Ok(Attempt::Missing(match self.iam.user(user).await.map_err(for_user(user))? {
                     Some(_) => Missing::Policy,
@@ -256,19 +256,19 @@ impl Enforcer {
     }
 }
 
-/// Names the user whom a failed call was about.
+/// Adds to a failed call the user whom it was about.
 pub(crate) fn for_user(user: &UserName) -> impl Fn(IamError) -> EnforceError + '_ {
     |error| EnforceError::Iam { user: user.clone(), error }
 }
 
-/// Whether a `CreateLoginProfile` proves by itself that its user has a password. One without a time does: rather one
-/// attachment too many than a user who slipped through.
+/// Whether a `CreateLoginProfile` proves by itself that its user has a password. One without a time does: one attachment
+/// too many is better than a user who slipped through.
 fn proves_password(event_time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     event_time.is_none_or(|time| now - time < PASSWORD_PROVEN_FOR)
 }
 
-/// Whether a user whom IAM does not show may yet appear. An event without a time counts as young: rather tried again
-/// than lost.
+/// Whether a user whom IAM does not show may yet appear. An event without a time counts as young: another
+/// attempt is better than a lost event.
 fn is_young(event_time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     event_time.is_none_or(|time| now - time < GONE_AFTER)
 }

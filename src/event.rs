@@ -3,7 +3,7 @@
 //! Every field of a CloudTrail record is optional, since real records lack about any of them:
 //! <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>.
 //! A field that decides and is of an odd kind, or is given twice, makes the event malformed: it must never pass for a
-//! missing one. Fields that nobody asks for are skipped unread, so that nothing in them can do harm.
+//! missing one. All other fields are skipped unread, so that nothing in them can do harm.
 
 mod fields;
 
@@ -18,7 +18,7 @@ use fields::{
     StatusDetails, SweepCall, SweepRequest, excerpt, is_object, kind, object, without_place,
 };
 
-/// A payload, read.
+/// A payload that has been read.
 #[derive(Debug)]
 pub struct Event {
     /// What identifies it in a log.
@@ -27,7 +27,7 @@ pub struct Event {
     pub trigger: Result<Trigger, PayloadError>,
 }
 
-/// What identifies an event: to be logged, never to be decided on (but for the time).
+/// What identifies an event in the log. Of these only the time decides anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// CloudTrail's `eventID`, else the EventBridge id.
@@ -49,16 +49,16 @@ pub struct Facts {
 /// What a payload asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// A user may have to be put under the policy.
+    /// A user may need the policy.
     User {
-        /// The user.
+        /// The user whom the event is about.
         user: UserName,
-        /// What happened to it.
+        /// What happened to the user.
         change: Change,
     },
-    /// None of the guard's business.
+    /// No action needed; carries the reason.
     Ignore(IgnoreReason),
-    /// The whole account is to be looked through.
+    /// Check the whole account.
     Sweep {
         /// `Report` if the payload asks for it; it can only soften the configured mode.
         mode: Mode,
@@ -83,7 +83,7 @@ pub enum IgnoreReason {
     FailedCall,
     /// Another service's event, though its name may be the same.
     OtherService,
-    /// An IAM event that takes nothing from the guard.
+    /// An IAM event that takes the policy from nobody.
     OtherEvent,
     /// It names no IAM user: root's own password.
     NoUserName,
@@ -183,7 +183,7 @@ fn envelope(payload: &AnyPayload) -> Result<Envelope, PayloadError> {
 }
 
 /// What identifies the event. None of it decides who is covered, so it is read apart: if any of it is odd, or given
-/// twice, it is missing from the log and costs nobody the policy.
+/// twice, it is missing from the log, and the user is covered all the same.
 fn identify(event: &Envelope, payload: &RawValue) -> Facts {
     let [envelope, detail]: [Identification; 2] =
         [payload, &event.detail].map(|json| object("", json).unwrap_or_default());
@@ -269,10 +269,9 @@ fn is_ours(request: &RequestParameters, settings: &Settings) -> Result<bool, Pay
         || group.is_some() && group == settings.overflow_group)
 }
 
-/// The user whom the call was about. `None` is root's own password: the one case in which a call that succeeded names
-/// nobody. Any other call without a name may hide a user who must be covered, and so is malformed.
+/// The user whom the call was about. `None` is root's own password: the one successful call that names no user. Any other call without a name may hide a user who must be covered, and so is malformed.
 ///
-/// `CreateLoginProfile` without a user name is for its caller: somebody with an access key gives themself a console.
+/// `CreateLoginProfile` without a user name is for its caller: a user with an access key can give itself a password.
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateLoginProfile.html>
 fn user(detail: &Detail, request: &RequestParameters, change: Change) -> Result<Option<UserName>, PayloadError> {
     if let Some(user) = user_name(&request.user_name, "requestParameters.userName")? {

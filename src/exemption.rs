@@ -1,4 +1,4 @@
-//! Who is left alone, and why. No calls, no clock: values in, a verdict out.
+//! Decides whether a user is exempt, and by which setting. Pure: makes no calls and reads no clock.
 
 use crate::identifiers::UserName;
 
@@ -46,25 +46,25 @@ pub struct ExemptTag {
     pub value: Option<String>,
 }
 
-/// What exempts a user from the policy, as the settings say.
+/// The settings that exempt users from the policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exemptions {
-    /// `FORCE_MFA_EXEMPT_USERS`
+    /// `FORCE_MFA_EXEMPT_USERS`: patterns of user names.
     pub users: Vec<NamePattern>,
-    /// `FORCE_MFA_EXEMPT_PATHS`: each begins and ends with `/`
+    /// `FORCE_MFA_EXEMPT_PATHS`: each begins and ends with `/`.
     pub paths: Vec<String>,
-    /// `FORCE_MFA_EXEMPT_TAG`
+    /// `FORCE_MFA_EXEMPT_TAG`: one tag, with or without a value.
     pub tag: Option<ExemptTag>,
 }
 
-/// Why a user is exempt: the setting that says so.
+/// Why a user is exempt: the setting that matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exemption {
     /// The name matches a pattern.
     UserName,
     /// The path begins with a prefix.
     Path,
-    /// The user carries the tag.
+    /// The user has the tag.
     Tag,
 }
 
@@ -81,7 +81,7 @@ impl Exemption {
 }
 
 impl Exemptions {
-    /// Whether only a look at the user itself can tell, since a path or a tag may exempt.
+    /// Whether `GetUser` is needed to decide, since a path or a tag may exempt.
     #[must_use]
     pub fn require_user_lookup(&self) -> bool {
         !self.paths.is_empty() || self.tag.is_some()

@@ -71,11 +71,11 @@ impl Handler {
 /// A payload that has been handled.
 #[derive(Debug)]
 pub struct Handled {
-    /// What identifies it.
+    /// What identifies the payload.
     pub facts: Facts,
-    /// How it ended.
+    /// What came of it, or why it failed.
     pub result: Result<PayloadOutcome, Failure>,
-    /// When it ended.
+    /// When the handling ended.
     pub at: DateTime<Utc>,
 }
 
@@ -92,7 +92,7 @@ impl Handled {
 pub enum PayloadOutcome {
     /// It was about one user.
     User {
-        /// The user.
+        /// The user whom the payload is about.
         user: UserName,
         /// What came of the user.
         outcome: Outcome,

@@ -1,4 +1,4 @@
-//! The few IAM calls, and their errors told apart by what they mean. Nothing else in the crate knows the SDK.
+//! The few IAM calls, and their errors by meaning. No other module knows the SDK.
 
 mod error;
 mod lists;
@@ -30,13 +30,13 @@ use self::paced::{Paced, Patience};
 use crate::https::Https;
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
-/// A connection that is not made by then will not be made.
+/// TCP connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// One try of a call. IAM's writes take well under a second; now and then some.
+/// Timeout of one attempt. IAM's writes take well under a second; a few take some seconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
-/// A call with all its tries.
+/// Timeout of a call with all its attempts.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Tries of a call, the first included, with growing random pauses of at most [`MAX_BACKOFF`] between.
+/// Attempts of a call, the first included, with growing random pauses of at most [`MAX_BACKOFF`] between.
 const ATTEMPTS: u32 = 5;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 pub struct UserAttributes {
     /// The path, `/` if it has none.
     pub path: String,
-    /// Keys and values.
+    /// The tags, as pairs of key and value.
     pub tags: Vec<(String, String)>,
 }
 
@@ -110,7 +110,7 @@ impl Iam {
     /// Opens the connection that the first call will use, with a request that is no API call. While a Lambda starts it
     /// has a whole core, afterwards at the smallest memory size a fourteenth of one: TLS belongs into the start.
     ///
-    /// A failure is of no account: the first call then connects by itself, and tells what is wrong.
+    /// Ignores a failure: the first call then connects by itself, and reports what is wrong.
     pub async fn warm(&self) {
         let Some(Ok(request)) = self.endpoint.as_deref().map(HttpRequest::get) else {
             return;
@@ -171,7 +171,7 @@ impl Iam {
     }
 }
 
-/// A date on which it hangs who is new: a missing one, for which the SDK puts the epoch, must not pass for an old one.
+/// A date that decides who is new. The SDK replaces a missing date by the epoch; that must not count as an old date.
 fn require_date(
     call: &'static str,
     time: Option<aws_sdk_iam::primitives::DateTime>,
@@ -180,7 +180,7 @@ fn require_date(
     time.ok_or_else(|| unusable(call, "answer", "it has no date of creation"))
 }
 
-/// The URL that the client calls, found as the client finds it; `None` if that fails, which its first call will tell.
+/// The URL that the client calls, resolved as the client does it; `None` if that fails, which its first call reports.
 async fn endpoint(config: &SdkConfig) -> Option<String> {
     let for_iam = std::env::var("AWS_ENDPOINT_URL_IAM").ok().filter(|url| !url.is_empty());
     if let Some(configured) = for_iam.or_else(|| config.endpoint_url().map(str::to_owned)) {
@@ -204,7 +204,7 @@ fn none_if_missing<T>(answer: Result<T, IamError>) -> Result<Option<T>, IamError
     }
 }
 
-/// In whole seconds, as the credential report tells its times: within a second nothing is older than anything else.
+/// In whole seconds, as in the credential report. So two times within a second compare as equal.
 fn utc(time: aws_sdk_iam::primitives::DateTime) -> DateTime<Utc> {
     DateTime::from_timestamp(time.secs(), 0).unwrap_or_default()
 }

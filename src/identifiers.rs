@@ -101,7 +101,7 @@ impl fmt::Display for GroupName {
 /// The ARN of a customer managed policy: `arn:PARTITION:iam::ACCOUNT:policy/PATH/NAME`.
 ///
 /// An AWS managed policy (account `aws`) is refused: none of them forces MFA, and a customer managed policy can be
-/// attached only inside its own account, so that [`PolicyArn::account`] is the account being guarded.
+/// attached only inside its own account, so that [`PolicyArn::account`] is the account of the users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyArn(String);
 
@@ -122,7 +122,7 @@ impl PolicyArn {
         .then(|| Self(text.to_owned()))
     }
 
-    /// The ARN.
+    /// The ARN as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -134,7 +134,7 @@ impl PolicyArn {
         self.0.split(':').nth(1).unwrap_or_default()
     }
 
-    /// The twelve digits of the account that the policy, and so the guard, belongs to.
+    /// The ID of the account that the policy belongs to, twelve digits.
     #[must_use]
     pub fn account(&self) -> &str {
         self.0.split(':').nth(4).unwrap_or_default()

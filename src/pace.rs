@@ -75,7 +75,7 @@ impl Pace {
 
     /// IAM took the call, whatever it answered.
     pub fn accepted(&self, turn: &Turn) {
-        // A rate that nobody uses up says nothing of what IAM would take.
+        // Calls below the rate show nothing about how many IAM would take.
         if !turn.held_up {
             return;
         }

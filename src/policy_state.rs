@@ -1,6 +1,6 @@
 //! What the version of the managed policy that is in force does: read from IAM, and judged.
 //!
-//! Nobody's coverage depends on it. It is for people: a word in replies, and a warning with the way back.
+//! It changes nothing about who is covered. Replies have it as a word, and warnings say how to go back.
 
 use serde::{Serialize, Serializer};
 
@@ -15,7 +15,7 @@ pub enum PolicyState {
     Judged {
         /// The version, such as `v3`.
         version: String,
-        /// What it does.
+        /// What the text does without MFA.
         verdict: Verdict,
     },
     /// The text could not be read.

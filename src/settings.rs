@@ -14,7 +14,7 @@ pub struct Settings {
     pub mode: Mode,
     /// `FORCE_MFA_SCOPE`: whether users without a password are covered too.
     pub scope: Scope,
-    /// `FORCE_MFA_EXISTING_USERS`: what a sweep does with console users from before the policy.
+    /// `FORCE_MFA_EXISTING_USERS`: what a sweep does with console users whose password is older than the policy.
     pub existing_users: Mode,
     /// `FORCE_MFA_EXEMPT_USERS`, `FORCE_MFA_EXEMPT_PATHS`, `FORCE_MFA_EXEMPT_TAG`: the users who never get the policy.
     pub exemptions: Exemptions,
@@ -22,7 +22,7 @@ pub struct Settings {
     pub overflow_group: Option<GroupName>,
 }
 
-/// Whether to act, or only to say what would be done.
+/// Whether to write to IAM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -158,11 +158,11 @@ pub const SETTINGS: [Setting; 8] =
 /// A variable whose value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The variable.
+    /// The name of the environment variable.
     pub variable: &'static str,
     /// Its value; `None` if it is not set.
     pub value: Option<String>,
-    /// What it takes.
+    /// The values that it takes.
     pub takes: &'static str,
 }
 
@@ -247,7 +247,7 @@ fn mode(text: &str) -> Option<Mode> {
     }
 }
 
-/// The items of a comma list. A stray comma is no item, but a list of nothing else is no list.
+/// Parses a comma-separated list. Skips empty items; rejects a list that has no others.
 fn list<T>(text: &str, item: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
     let items: Vec<T> =
         text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(item).collect::<Option<_>>()?;

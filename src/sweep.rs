@@ -1,4 +1,4 @@
-//! The whole account → [`SweepReport`]: repairs every event that was lost, and counts what it finds.
+//! A whole account → [`SweepReport`]: covers every user who should have the policy, also if an event was lost.
 
 mod report;
 
@@ -22,7 +22,8 @@ use crate::settings::{Mode, Scope, Settings};
 /// that is one whose event was lost.
 const EVENT_OVERDUE: TimeDelta = TimeDelta::minutes(15);
 
-/// How long the policy's text may take. Users are covered whatever it says, so that it must not use up their time.
+/// How long reading the policy's text may take. It changes nothing about who is covered, so it must not use up the
+/// sweep's time.
 const POLICY_TEXT_LIMIT: Duration = Duration::from_secs(20);
 
 /// A user without the policy.
@@ -30,7 +31,7 @@ const POLICY_TEXT_LIMIT: Duration = Duration::from_secs(20);
 struct Candidate {
     user: UserName,
     created: Option<DateTime<Utc>>,
-    /// Whether it is from before the policy, where the reads settle it.
+    /// Whether it is an existing user; `None` if only its login profile decides that.
     existing: Option<bool>,
     /// Whether an access key is in use, by the report.
     key_in_use: bool,
@@ -38,17 +39,17 @@ struct Candidate {
 
 /// What came of one candidate.
 struct Processed {
-    result: Result<Verdict, EnforceError>,
+    result: Result<Decision, EnforceError>,
     /// Whether the user should have had the policy already, by its event.
     lost: bool,
     key_in_use: bool,
 }
 
-/// The decision about one candidate.
-enum Verdict {
+/// What was decided about one candidate.
+enum Decision {
     /// It has no password, or does not exist any more.
     NotInScope,
-    /// It is from before the policy and left alone.
+    /// An existing user, whom the settings leave as is.
     Existing,
     /// It was exempt, or was covered, or would be.
     Decided(Outcome),
@@ -75,16 +76,17 @@ pub async fn sweep(
     let soon = (Instant::now() + POLICY_TEXT_LIMIT).min(until);
     let policy = PolicyState::read(&enforcer.iam.paced(soon, || false), &enforcer.settings.policy).await;
     let (mut report, candidates) = plan(&account, policy, &enforcer.settings, now);
-    let without_policy = enforcer.settings.overflow_group.clone().filter(|group| !account.carries_policy(group));
+    let group_without_policy =
+        enforcer.settings.overflow_group.clone().filter(|group| !account.group_has_policy(group));
     let all = candidates.len();
     let mut done = 0;
     let work = pace::for_each(
         candidates,
         || false,
         |candidate| {
-            let (enforcer, without_policy) = (enforcer.clone(), without_policy.clone());
+            let (enforcer, group_without_policy) = (enforcer.clone(), group_without_policy.clone());
             let policy_created = account.policy_created;
-            async move { process(&enforcer, &candidate, policy_created, now, without_policy).await }
+            async move { process_candidate(&enforcer, &candidate, policy_created, now, group_without_policy).await }
         },
         |processed| {
             if processed.result.as_ref().is_err_and(is_out_of_time) {
@@ -106,9 +108,9 @@ fn is_out_of_time(error: &EnforceError) -> bool {
     matches!(error, EnforceError::Iam { error: IamError { kind: IamErrorKind::Throttled, .. }, .. })
 }
 
-/// What can be said of the account without a further call, and the users who remain to be looked at, in order: those of
-/// whom the report does not tell, then the others from a place that is another one in each sweep. Always from the same
-/// place, users who need a look-up in each sweep would use up its time, and those behind them would never be reached.
+/// Counts what the reads decide, and lists the users who need a call, in order: those missing from the report, then the
+/// others from a place that differs in each sweep. If a sweep always began at the same place, users who need a look-up
+/// in each sweep could use up its time, and those behind them would never be reached.
 fn plan(
     account: &Account,
     policy: PolicyState,
@@ -126,7 +128,7 @@ fn plan(
         exempt: 0,
         existing: 0,
         report_age_s: (now - account.reported_at).num_seconds().max(0),
-        policy_warning: policy.warning(&settings.policy, unread),
+        policy_warning: policy.warning(&settings.policy, unread_policy_message),
         policy,
         remaining: 0,
         failures: 0,
@@ -163,14 +165,14 @@ fn plan(
             AccountUser::Reported(_) => others.push(candidate),
         }
     }
-    let start = place(now, others.len());
+    let start = starting_place(now, others.len());
     others.rotate_left(start);
     newest.append(&mut others);
     (report, newest)
 }
 
 /// Why the policy's text could not be read, and what to do.
-fn unread(error: &IamError) -> String {
+fn unread_policy_message(error: &IamError) -> String {
     let remedy = match error.kind {
         IamErrorKind::AccessDenied => {
             "Update the stack: infra/template.yaml allows this call to the function's role. If it does already, see \
@@ -186,7 +188,7 @@ fn unread(error: &IamError) -> String {
 }
 
 /// The place among `count` at which a sweep at that time begins.
-fn place(now: DateTime<Utc>, count: usize) -> usize {
+fn starting_place(now: DateTime<Utc>, count: usize) -> usize {
     /// How far the place moves in a millisecond, in parts of the whole. In six hours that is the golden ratio (beside
     /// whole rounds), whose multiples spread the most evenly. The whole rounds were searched for so that sweeps a second,
     /// a minute, an hour or a day apart also begin more than a fifth of the way from each other.
@@ -198,23 +200,23 @@ fn place(now: DateTime<Utc>, count: usize) -> usize {
     place.min(count.saturating_sub(1))
 }
 
-/// Decides on one candidate, having asked IAM whether the report still holds, and covers it.
-async fn process(
+/// Asks IAM whether the report still holds for one candidate, and covers the user unless the settings say otherwise.
+async fn process_candidate(
     enforcer: &Enforcer,
     candidate: &Candidate,
     policy_created: DateTime<Utc>,
     now: DateTime<Utc>,
-    without_policy: Option<GroupName>,
+    group_without_policy: Option<GroupName>,
 ) -> Processed {
     let user = &candidate.user;
     let Settings { existing_users, exemptions, .. } = &enforcer.settings;
     let mut lost = false;
     let result = async {
         let Some((since, existing)) = due_since(enforcer, candidate, policy_created).await? else {
-            return Ok(Verdict::NotInScope);
+            return Ok(Decision::NotInScope);
         };
         if existing && *existing_users == Mode::Report {
-            return Ok(Verdict::Existing);
+            return Ok(Decision::Existing);
         }
         // The plan knows name and path; the tags only GetUser shows.
         let exempt_or_missing = match exemptions.tag {
@@ -227,12 +229,12 @@ async fn process(
             lost = !existing && now - since > EVENT_OVERDUE;
             enforcer.cover_unless_reporting(user).await?
         };
-        match (end, without_policy) {
+        match (end, group_without_policy) {
             (Attempt::Done(Outcome::AddedToGroup(_)), Some(group)) => {
                 Err(EnforceError::QuotaExhausted { user: user.clone(), no_group: NoGroup::WithoutPolicy(group) })
             }
-            (Attempt::Done(outcome), _) => Ok(Verdict::Decided(outcome)),
-            (Attempt::Missing(Missing::User(_)), _) => Ok(Verdict::NotInScope),
+            (Attempt::Done(outcome), _) => Ok(Decision::Decided(outcome)),
+            (Attempt::Missing(Missing::User(_)), _) => Ok(Decision::NotInScope),
             (Attempt::Missing(Missing::Policy), _) => Err(enforcer.policy_missing(user)),
         }
     }
@@ -260,15 +262,15 @@ async fn due_since(
 impl SweepReport {
     fn count(&mut self, processed: Processed) {
         // No event is due for a user who is gone.
-        self.lost += usize::from(processed.lost && !matches!(processed.result, Ok(Verdict::NotInScope)));
+        self.lost += usize::from(processed.lost && !matches!(processed.result, Ok(Decision::NotInScope)));
         let covers =
             |outcome: &Outcome| matches!(outcome, Outcome::Attached | Outcome::AddedToGroup(_) | Outcome::WouldAttach);
-        let is_covered = matches!(&processed.result, Ok(Verdict::Decided(outcome)) if covers(outcome));
+        let is_covered = matches!(&processed.result, Ok(Decision::Decided(outcome)) if covers(outcome));
         self.keys_in_use += usize::from(processed.key_in_use && is_covered);
         match processed.result {
-            Ok(Verdict::NotInScope) => {}
-            Ok(Verdict::Existing) => self.existing += 1,
-            Ok(Verdict::Decided(outcome)) => match outcome {
+            Ok(Decision::NotInScope) => {}
+            Ok(Decision::Existing) => self.existing += 1,
+            Ok(Decision::Decided(outcome)) => match outcome {
                 Outcome::Attached => self.attached += 1,
                 Outcome::AddedToGroup(_) => self.added_to_group += 1,
                 Outcome::WouldAttach => self.would_attach += 1,
@@ -288,8 +290,8 @@ mod tests {
     fn sweeps_begin_far_from_each_other() {
         let first = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
         for seconds in [1, 60, 120, 3600, 6 * 3600, 12 * 3600, 24 * 3600] {
-            let from = place(first, 1000);
-            let to = place(first + TimeDelta::seconds(seconds), 1000);
+            let from = starting_place(first, 1000);
+            let to = starting_place(first + TimeDelta::seconds(seconds), 1000);
             let apart = from.abs_diff(to).min(1000 - from.abs_diff(to));
             assert!(apart >= 220, "{seconds} s: {from} {to}");
         }
@@ -298,10 +300,10 @@ mod tests {
     #[test]
     fn sweeps_six_hours_apart_begin_everywhere_before_long() {
         let first = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        let mut places: Vec<usize> = (0..20).map(|n| place(first + TimeDelta::hours(6 * n), 1000)).collect();
+        let mut places: Vec<usize> = (0..20).map(|n| starting_place(first + TimeDelta::hours(6 * n), 1000)).collect();
         places.sort_unstable();
         places.push(places[0] + 1000);
         assert!(places.windows(2).all(|pair| pair[1] - pair[0] <= 100), "{places:?}");
-        assert_eq!((place(first, 0), place(first, 1)), (0, 0));
+        assert_eq!((starting_place(first, 0), starting_place(first, 1)), (0, 0));
     }
 }

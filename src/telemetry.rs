@@ -11,7 +11,7 @@ use crate::settings::Mode;
 use crate::sweep::SweepReport;
 
 impl Handled {
-    /// The function's reply.
+    /// The function's reply; `None` if the payload failed.
     #[must_use]
     pub fn reply(&self) -> Option<Value> {
         let outcome = self.result.as_ref().ok()?;
@@ -33,7 +33,7 @@ impl Handled {
         Some(Value::Object(reply))
     }
 
-    /// Seconds from the IAM call to now, as the event tells them; clocks that disagree make no negative delay.
+    /// Seconds from the IAM call, by the event's time, to the end of its handling; 0 if clocks disagree.
     fn seconds_since_call(&self) -> Option<f64> {
         let delay = self.at - self.facts.time?;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of any real delay fit a double")]

@@ -12,7 +12,7 @@ use crate::settings::Mode;
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Field(pub(super) Option<Box<RawValue>>);
 
-/// A payload of any kind. Of these fields one that is null counts as there: it tells the kind of payload all the same.
+/// A payload of any kind. A field that is null counts as there: its name alone decides the kind of payload.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(super) struct AnyPayload {

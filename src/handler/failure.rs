@@ -1,5 +1,5 @@
-//! Why a payload's invocation failed, and what whoever reads the function's log can do about it. The errors of the
-//! other modules say only what failed: the operator's command has other advice for the same errors.
+//! Why an invocation failed, and what to do, for the reader of the function's log. The errors of the other modules
+//! state only what failed, since the operator's command has other advice for the same errors.
 
 use crate::account::AccountError;
 use crate::enforce::{EnforceError, NoGroup};

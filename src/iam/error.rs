@@ -1,4 +1,4 @@
-//! The failures of IAM calls, told apart by what they mean.
+//! The failures of IAM calls, by meaning.
 
 use std::error::Error;
 
@@ -11,20 +11,20 @@ use aws_sdk_iam::operation::attach_user_policy::AttachUserPolicyError;
 use crate::https::NoAuthorities;
 use crate::identifiers::sanitize;
 
-/// What an IAM call failed with, by what it means to the guard.
+/// What the failure of an IAM call means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IamErrorKind {
     /// Something that the call names does not exist, or does not yet.
     NoSuchEntity,
     /// A quota is full.
     LimitExceeded,
-    /// The caller's credentials or permissions do not do.
+    /// The caller's credentials or permissions do not allow the call.
     AccessDenied,
     /// Too many calls, also after all retries.
     Throttled,
     /// No answer, a server error, or a state that passes, also after all retries.
     Unavailable,
-    /// Anything else.
+    /// A failure of any other kind.
     Other,
 }
 
@@ -45,7 +45,7 @@ impl IamErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{call}: {answer}")]
 pub struct IamError {
-    /// The API action.
+    /// The API action, such as `GetUser`.
     pub call: &'static str,
     /// What the failure means.
     pub kind: IamErrorKind,
@@ -70,7 +70,7 @@ pub(super) fn unanswered(call: &'static str, why: &str) -> IamError {
 /// Conflicts that pass: another change to the same user is under way, or the user was made a moment ago.
 const PASSING_CONFLICTS: [&str; 2] = ["ConcurrentModification", "EntityTemporarilyUnmodifiable"];
 
-/// Has the SDK retry conflicts that pass; it takes every 409 for final.
+/// Makes the SDK retry conflicts that pass. By itself it retries no 409.
 #[derive(Debug)]
 pub(super) struct PassingConflict;
 
@@ -95,12 +95,12 @@ impl ClassifyRetry for PassingConflict {
     }
 }
 
-/// How much of an answer an error tells: IAM's own messages fit in, a web page that came in their place does not.
+/// Characters of an answer in an error: enough for IAM's own messages, not for a web page in their place.
 const MAX_ANSWER_LENGTH: usize = 1024;
-/// The same for the code: IAM's own are far shorter.
+/// Characters of an error code: IAM's own are far shorter.
 const MAX_CODE_LENGTH: usize = 64;
 
-/// The codes with which AWS services say that there were too many calls.
+/// The error codes of AWS services for too many calls.
 const THROTTLES: [&str; 8] = [
     "Throttling",
     "ThrottlingException",

@@ -12,11 +12,11 @@ use crate::identifiers::{GroupName, PolicyArn, UserName, sanitize};
 /// A user as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedUser {
-    /// The name.
+    /// The user's name.
     pub name: UserName,
     /// The path, `/` if it has none.
     pub path: String,
-    /// When the user was made.
+    /// When the user was created.
     pub created: DateTime<Utc>,
 }
 
@@ -29,10 +29,11 @@ pub struct PolicyVersion {
     pub document: String,
 }
 
-/// The calls for a whole account. A list is whole or an error, never shorter than it is; only an entry whose name no
-/// call would take is left out. [`Iam::users`] returns these names.
+/// The calls for a whole account. They return an error rather than a partial list; only an entry whose name no call
+/// takes is left out. [`Iam::users`] returns these names.
 impl Iam {
-    /// Has IAM make a credential report; whether one is there already. IAM makes a new one every four hours at most.
+    /// Asks IAM to generate a credential report, and returns whether one is complete. IAM generates a new one every four
+    /// hours at most.
     ///
     /// A paced client asks once: IAM may refuse this for minutes, while [`Iam::credential_report`] still has a report.
     ///
@@ -46,7 +47,7 @@ impl Iam {
         Ok(answer.state == Some(ReportStateType::Complete))
     }
 
-    /// The credential report and when it was made; `None` if there is none, none yet, or none any more. A paced client
+    /// The credential report and when it was generated; `None` if there is none, none yet, or none any more. A paced client
     /// asks once.
     ///
     /// # Errors
@@ -64,7 +65,7 @@ impl Iam {
         }
     }
 
-    /// When the policy was made; `None` if it does not exist.
+    /// When the policy was created; `None` if it does not exist.
     ///
     /// # Errors
     /// Any but `NoSuchEntity`.
@@ -109,7 +110,7 @@ impl Iam {
         let mut pages = Pages::of(CALL);
         while pages.more {
             let call = self.client.list_entities_for_policy().policy_arn(policy.as_str());
-            // A permissions boundary is listed too, unless it is asked not to be; it does not attach the policy.
+            // Without the filter IAM also lists permissions boundaries, which do not attach the policy.
             let call = call.policy_usage_filter(PolicyUsageType::PermissionsPolicy).max_items(PAGE);
             let call = call.set_marker(pages.marker.take());
             let page = self.send(CALL, Patience::WholeAccount, || call.clone().send()).await?;
@@ -172,7 +173,7 @@ impl Iam {
     }
 }
 
-/// How much of a name that cannot be used is returned: IAM's own have up to 128 characters.
+/// Characters of a name that cannot be used: IAM's own names have up to 128.
 const MAX_NAME_LENGTH: usize = 256;
 
 /// The most that IAM gives in one page.
@@ -191,7 +192,7 @@ impl Pages {
         Self { call, more: true, marker: None, markers: Vec::new() }
     }
 
-    /// Takes what a page says of the next. A list that breaks off, or goes round in circles, is an error.
+    /// Moves on to the next page. A list without a next marker, or with one that was there before, is an error.
     pub(super) fn turn(&mut self, is_truncated: bool, marker: Option<String>) -> Result<(), IamError> {
         self.more = is_truncated;
         if is_truncated {

@@ -9,7 +9,7 @@ use super::paced::Patience;
 use super::{Iam, IamError, none_if_missing};
 use crate::identifiers::{GroupName, PolicyArn, UserName};
 
-/// Looking further than a sweep does.
+/// Reads that a sweep does not need.
 impl Iam {
     /// The IAM of another account: `config` has its credentials. It shares the connections, so that thousands of
     /// accounts cost one TLS set-up.

@@ -1,4 +1,4 @@
-//! The client for work on a whole account: its calls follow a [`Pace`], and it repeats by itself what passes.
+//! The client for work on a whole account: its calls follow a [`Pace`], and it retries by itself what passes.
 
 use std::future::Future;
 use std::sync::Arc;

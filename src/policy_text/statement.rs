@@ -1,6 +1,6 @@
 //! One statement of a policy, and whether it denies a call in a console session without MFA.
 //!
-//! Every question has three answers: yes, no, and that the text alone does not tell.
+//! Every question has three answers: yes, no, and unclear from the text alone.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(super) const ANY: char = '…';
 /// Stands for the name of the user who calls: only `*` and `${aws:username}` cover it.
 pub(super) const USER: char = '‡';
 
-/// Whether something is so. `Unclear` is anything that cannot be told from the text alone.
+/// The answer to a question about the policy. `Unclear`: the text alone does not decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Yes,

@@ -13,7 +13,7 @@ const FAILURES_LISTED: usize = 100;
 /// What a sweep found and did. The reply and the metrics are this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SweepReport {
-    /// Whether it wrote.
+    /// `Enforce` if the sweep wrote to IAM.
     pub mode: Mode,
     /// Users with a password, by the credential report, without those deleted since.
     pub console_users: usize,
@@ -29,7 +29,7 @@ pub struct SweepReport {
     pub would_attach: usize,
     /// Uncovered users that the settings exempt.
     pub exempt: usize,
-    /// Uncovered users from before the policy, left alone as such.
+    /// Uncovered existing users, whom the settings leave as they are.
     pub existing: usize,
     /// How old the credential report was.
     pub report_age_s: i64,
@@ -38,7 +38,7 @@ pub struct SweepReport {
     /// What is wrong with it, and what to do.
     #[serde(skip)]
     pub policy_warning: Option<String>,
-    /// Users that were not looked at, since the time was over.
+    /// Users who were not checked before the time was over.
     #[serde(skip)]
     pub remaining: usize,
     /// All users that could not be covered.
@@ -58,11 +58,11 @@ pub struct SweepReport {
 /// A user whom a sweep could not cover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FailedUser {
-    /// The user.
+    /// The user's name.
     pub user: String,
-    /// The `errorType`.
+    /// The `errorType` of the failure.
     pub error: &'static str,
-    /// What happened.
+    /// What failed for the user.
     #[serde(skip)]
     pub cause: EnforceError,
 }
