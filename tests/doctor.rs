@@ -239,7 +239,7 @@ async fn a_broken_rule_or_trail_is_found() {
     select(&[("eventCategory", "Management"), ("readOnly", "true")]).await;
     installation.is("trail", "fail", "no management write events");
     select(&[("eventCategory", "Management"), ("eventName", "CreateUser")]).await;
-    installation.is("trail", "warn", "filters management events");
+    installation.is("trail", "fail", "filters management events");
     select(&[("eventCategory", "Management"), ("readOnly", "false")]).await;
     installation.is_ok();
 

@@ -217,7 +217,7 @@ async fn a_second_ctrl_c_does_not_stop_the_deletion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_canary_is_deleted_by_the_next_run() {
+async fn a_canary_whose_connection_is_lost_is_deleted_by_the_next() {
     let installation = Installation::deploy().await;
     let lost = Arc::new(AtomicBool::new(false));
     let seen = {

@@ -1,4 +1,4 @@
-//! The README's promises, each by its name. They are checked on what came of every file of `events/` and of some
+//! The promises of docs/reference.md, each by its name. They are checked on what came of every file of `events/` and of some
 //! thousand payloads made of them: fields taken out, changed, moved, under every setting, against accounts made up at
 //! random and an IAM that fails at times. The judge below reads a payload for itself and shares no code with the crate.
 //!
@@ -163,7 +163,7 @@ fn an_event_is_answered_with_a_reason_or_fails_into_the_queue() {
         let user = run.before.users.get(&named);
         if !run.error_type.is_empty() {
             require(run.reply.is_null(), "a failed invocation has no reply")?;
-            require(ERRORS.contains(&run.error_type), "an error is one of those in the README")?;
+            require(ERRORS.contains(&run.error_type), "an error is one of those in the reference")?;
             require(!run.message.is_empty(), "an error says what happened")?;
             return Ok(ways.insert(run.error_type.to_owned()));
         }
@@ -190,7 +190,7 @@ fn an_event_is_answered_with_a_reason_or_fails_into_the_queue() {
                 let left = run.reply["mode"] == "enforce" && run.reply["would_attach"] != 0;
                 require(!left, "a sweep that enforces leaves nobody for another time")?;
             }
-            _ => require(false, "an answer is one of those in the README")?,
+            _ => require(false, "an answer is one of those in the reference")?,
         }
         Ok(ways.insert(run.summary.clone()))
     });
@@ -272,12 +272,12 @@ async fn a_log_line_stays_one_line_whatever_the_event_holds() {
 // What the documents say.
 
 #[test]
-fn every_promise_is_in_the_readme() {
+fn every_promise_is_in_the_reference() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let reference = fs::read_to_string(root.join("docs/reference.md")).unwrap();
     let promises = include_str!("promises.rs").split("// What the documents say.").next().unwrap();
     let tests = promises.split("test]\n").skip(1).filter_map(|test| test.split("fn ").nth(1)?.split('(').next());
-    let missing: Vec<&str> = tests.filter(|test| !readme.contains(&format!("tests/promises.rs::{test}`"))).collect();
+    let missing: Vec<&str> = tests.filter(|test| !reference.contains(&format!("tests/promises.rs::{test}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

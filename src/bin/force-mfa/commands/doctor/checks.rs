@@ -6,7 +6,6 @@ mod alerting;
 mod delivery;
 mod installation;
 mod statements;
-mod trail;
 
 use serde::Serialize;
 
@@ -115,7 +114,7 @@ pub fn judge(inventory: &Inventory, release: &str) -> Vec<Check> {
         delivery::failure_destination(inventory),
         delivery::rules(inventory),
         delivery::permissions(inventory, release),
-        trail::trail(inventory),
+        delivery::trail(inventory),
         alerting::queues(inventory),
         alerting::alarms(inventory),
         alerting::alarm_receivers(inventory),
@@ -216,17 +215,8 @@ fn is_release(inventory: &Inventory, release: &str) -> bool {
     inventory.found_stack().is_none_or(|stack| stack.outputs.get("Release").is_some_and(|of| of == release))
 }
 
-/// What makes the stack and this command one release.
-fn match_releases(inventory: &Inventory, release: &str) -> String {
-    let deployed = inventory.found_stack().and_then(|stack| stack.outputs.get("Release"));
-    match deployed.filter(|deployed| numbers(deployed) > numbers(release)) {
-        Some(newer) => format!("Run the command of release {newer}"),
-        None => format!("Update the stack to release {release} first (docs/rollout.md), then run this again"),
-    }
-}
-
-fn numbers(release: &str) -> Vec<u64> {
-    release.split(['.', '-', '+']).map_while(|number| number.parse().ok()).collect()
+fn update_first(release: &str) -> String {
+    format!("Update the stack to release {release} first (docs/rollout.md), then run this again")
 }
 
 #[cfg(test)]

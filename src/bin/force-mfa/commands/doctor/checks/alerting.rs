@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Check, CheckName, Findings, is_release, match_releases, put_back};
+use super::{Check, CheckName, Findings, is_release, put_back, update_first};
 use crate::commands::doctor::inventory::{Inventory, SWEEPS_KEPT};
 use crate::terminal::age;
 
@@ -190,7 +190,7 @@ pub fn last_sweep(inventory: &Inventory, release: &str) -> Check {
     let every = schedule(inventory);
     match (last, every) {
         (None, _) if !is_release(inventory, release) => {
-            found.unknown("another release may not say when a sweep finished", match_releases(inventory, release));
+            found.unknown("an older release does not say when a sweep finished", update_first(release));
         }
         (None, _) if created.is_some_and(|created| inventory.now - created < TimeDelta::hours(1)) => {
             found.warn("none yet; the stack is not an hour old", start);

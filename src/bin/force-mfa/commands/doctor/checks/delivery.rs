@@ -1,7 +1,7 @@
-//! The way of an event, from the rules to IAM, and where an event goes that could not be handled.
+//! The way of an event, from the trail to IAM, and where an event goes that could not be handled.
 
-use super::{Check, CheckName, Findings, State, is_release, match_releases, put_back, statements};
-use crate::commands::doctor::inventory::{Inventory, Refused, RefusedBy, Rule};
+use super::{Check, CheckName, Findings, State, is_release, put_back, statements, update_first};
+use crate::commands::doctor::inventory::{Inventory, Refused, RefusedBy, Rule, Selectors, Trail};
 
 /// CloudFormation does not compare the policy of a queue, so that a drift-aware change set does not put it back.
 const QUEUE_POLICY: &str = "aws sqs set-queue-attributes, with the policy that infra/template.yaml gives this queue: docs/runbook.md, Put the \
@@ -185,10 +185,8 @@ fn check_role(found: &mut Findings, inventory: &Inventory, role: &str, release: 
     match &inventory.refused {
         Err(unread) => found.unread(unread),
         // An older release needs fewer calls.
-        Ok(refused) if !refused.is_empty() && !is_release(inventory, release) => found.unknown(
-            "whether the role may do what this release needs shows after an update",
-            match_releases(inventory, release),
-        ),
+        Ok(refused) if !refused.is_empty() && !is_release(inventory, release) => found
+            .unknown("whether the role may do what this release needs shows after an update", update_first(release)),
         Ok(refused) => {
             for Refused { action, resource, by } in refused {
                 let call = format!("{role} may not call {action} on {resource}");
@@ -228,5 +226,71 @@ fn check_role(found: &mut Findings, inventory: &Inventory, role: &str, release: 
                 );
             }
         }
+    }
+}
+
+/// A trail records what IAM writes, or EventBridge gets no event
+/// (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-service-event-cloudtrail.html>).
+pub fn trail(inventory: &Inventory) -> Check {
+    const FIX: &str = "Switch on a trail that is multi-Region, or in the home region with global service events, and records \
+                       management write events (docs/rollout.md)";
+    let mut found = Findings::new(CheckName::Trail);
+    let trails = match &inventory.trails {
+        Err(unread) => {
+            found.unread(unread);
+            return found.done();
+        }
+        Ok(trails) => trails,
+    };
+    let mut why_not = Vec::new();
+    for trail in trails {
+        match serves(trail, inventory) {
+            Serves::Yes(note) => found.ok(format!("{}{note}", trail.name)),
+            Serves::No(why) => why_not.push(format!("{} {why}", trail.name)),
+            Serves::Unknown => {}
+        }
+    }
+    if found.found.is_empty() {
+        let parts = trails.iter().flat_map(|trail| [trail.logging.as_ref().err(), trail.selectors.as_ref().err()]);
+        for unread in parts.flatten() {
+            found.unread(unread);
+        }
+    }
+    if found.found.is_empty() {
+        let what = if why_not.is_empty() { "there is no trail".to_owned() } else { why_not.join("; ") };
+        found.fail(format!("no trail records IAM's write events: {what}"), FIX);
+    }
+    found.done()
+}
+
+enum Serves {
+    Yes(&'static str),
+    No(&'static str),
+    Unknown,
+}
+
+fn serves(trail: &Trail, inventory: &Inventory) -> Serves {
+    // Since 2021-11-22 IAM's events are recorded in the home region only
+    // (https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_UpdateTrail.html, IncludeGlobalServiceEvents).
+    if !trail.global_events {
+        return Serves::No("leaves out global services");
+    }
+    if !trail.multi_region && trail.home != inventory.home {
+        return Serves::No("records another region only");
+    }
+    match &trail.logging {
+        Err(_) => return Serves::Unknown,
+        Ok(false) => return Serves::No("is stopped"),
+        Ok(true) => {}
+    }
+    match &trail.selectors {
+        Ok(Selectors::IamWrites) => Serves::Yes(""),
+        Ok(Selectors::Filtered) => Serves::No("filters management events"),
+        Ok(Selectors::NoIamWrites) => Serves::No("records no management write events"),
+        // A member account may not read the selectors of the organization's trail (cloud-custodian#6394).
+        Err(_) if trail.of_organization && trail.owner != inventory.account => {
+            Serves::Yes(", the organization's; what it records cannot be seen from a member account")
+        }
+        Err(_) => Serves::Unknown,
     }
 }
