@@ -16,7 +16,7 @@ try:
     import templates
     from aws_calls import Aws, RolloutError, WrongUsage
 except ImportError as error:
-    sys.exit(f"{error}. This needs PyYAML, jsonschema and boto3 and nothing else: pip install PyYAML jsonschema boto3")
+    sys.exit(f"{error}. This needs PyYAML, jsonschema and boto3: pip install PyYAML jsonschema boto3, or make setup in a checkout")
 
 INFRA = Path(__file__).resolve().parent
 

@@ -22,14 +22,6 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parent.parent
-MAKEFILES = (
-    "Makefile",
-    "benches/bench.mk",
-    "fuzz/fuzz.mk",
-    "infra/infra.mk",
-    "tests/policy/policy.mk",
-    "tests/trust.mk",
-)
 # A code span with one of these endings is taken for a file even without a folder.
 FILE = re.compile(r"[\w.*-]+\.(json|lock|md|mk|py|rs|toml|txt|ya?ml)")
 COMMAND = re.compile(r"(?:^|[$;&|])[ \t]*make ([a-z][a-z-]*)", re.MULTILINE)
@@ -182,9 +174,7 @@ def anchors(tokens: list[Token]) -> set[str]:
 
 
 def make_targets() -> set[str]:
-    text = "\n".join(
-        (ROOT / name).read_text() for name in MAKEFILES if (ROOT / name).exists()
-    )
+    text = (ROOT / "Makefile").read_text()
     return set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE))
 
 
