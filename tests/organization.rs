@@ -301,6 +301,10 @@ fn table_csv_and_file_have_their_form() {
     let uncovered = status(&url, &["--uncovered"]);
     assert!(!uncovered.out.contains(&all.accounts["dev"]) && uncovered.out.contains("Accounts           3"));
 
+    let page = told(&mut command(&url, &["status", "--format", "html"]));
+    page.ends(0, "");
+    assert!(page.out.contains("<h1>Account 123456789012</h1>"), "{}", page.out);
+
     let csv = status(&url, &["--format", "csv", "--uncovered"]);
     csv.ends(1, "");
     let lines: Vec<&str> = csv.out.lines().collect();
@@ -318,6 +322,15 @@ fn table_csv_and_file_have_their_form() {
     assert_eq!(serde_json::from_str::<Value>(&written).unwrap()["totals"]["uncovered"], 1);
     assert!(told.out.contains("uncovered        1") && !told.out.contains("bob"), "the totals only: {}", told.out);
     status(&url, &["--output", "/nowhere/report.json"]).ends(1, "cannot write /nowhere/report.json");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_bar_on_a_terminal_shows_the_accounts() {
+    let all = Organization::small(&["dev"]);
+    let (code, said) = support::command::on_a_terminal(&all.server, &["status", "--organization"], "");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("/2 accounts, ") && said.contains(" under way, ") && said.contains(" left"), "{said:?}");
 }
 
 #[test]

@@ -169,6 +169,7 @@ impl Report {
             (*state, !account.needs_attention(), Reverse(account.open_users()), name.clone(), id.clone())
         });
         let mut totals = OrganizationTotals { accounts: accounts.len(), ..OrganizationTotals::default() };
+        totals.users.existing = Some(0);
         for account in &accounts {
             match account.state {
                 State::Failed => totals.failed += 1,
