@@ -18,6 +18,9 @@ const OWN: usize = 100_000_000_000;
 /// As many as Organizations gives at once.
 const PAGE: usize = 20;
 
+/// The policy of the account template.
+const POLICY: &str = include_str!("../src/bin/force-mfa/commands/doctor/checks/enforcing.json");
+
 struct Organization {
     users: usize,
     accounts: Vec<Account>,
@@ -188,7 +191,11 @@ impl Organization {
                 "<Policy><Arn>{policy}</Arn><DefaultVersionId>v1</DefaultVersionId>\
                  <CreateDate>2026-05-01T00:00:00Z</CreateDate></Policy>"
             ),
-            "GetPolicyVersion" => "<PolicyVersion><Document>%7B%7D</Document></PolicyVersion>".to_owned(),
+            "GetPolicyVersion" => {
+                // IAM encodes the document as a part of a URL.
+                let text: String = POLICY.bytes().map(|byte| format!("%{byte:02X}")).collect();
+                format!("<PolicyVersion><VersionId>v1</VersionId><Document>{text}</Document></PolicyVersion>")
+            }
             // Every fourth user is without the policy, and older than it.
             "ListEntitiesForPolicy" => {
                 let users = (0..self.users).filter(|user| user % 4 > 0);

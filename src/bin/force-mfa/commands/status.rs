@@ -17,7 +17,7 @@ use crate::organization::report::Report;
 use crate::organization::survey::{self, Survey};
 use crate::session::{Flags, Session};
 use crate::stack_name::Purpose;
-use crate::terminal::{Interrupt, advance, age, alarming, columns, note, one_line, print, spinner, write_private};
+use crate::terminal::{Interrupt, advance, age, alarming, columns, note, print, spinner, write_private};
 use crate::user_csv;
 
 /// Command-line arguments.
@@ -97,10 +97,8 @@ async fn run_organization(flags: &Flags, arguments: &Arguments, interrupt: &Inte
     let made_by = survey.made_by().to_owned();
     let mut report = survey::report(survey, flags, interrupt).await;
     let totals = organization::table::totals(&report);
-    for account in &report.accounts {
-        for warning in &account.warnings {
-            note(&format!("Warning: {}: {}", account.title(), one_line(warning)));
-        }
+    for warning in report.warnings() {
+        note(&format!("Warning: {warning}"));
     }
     if arguments.uncovered {
         report.keep_open_users();

@@ -1,6 +1,7 @@
 //! The report on an organization: a row for each account, and totals. Types and counting only; makes no calls.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -190,6 +191,26 @@ impl Report {
         Self::new(None, vec![Account::read(&member, status, is_installed)], false)
     }
 
+    /// The warnings of all accounts, each once, with the first accounts that have it.
+    pub fn warnings(&self) -> Vec<String> {
+        const NAMED: usize = 3;
+        let mut accounts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for account in &self.accounts {
+            for warning in &account.warnings {
+                accounts.entry(warning).or_default().push(account.title());
+            }
+        }
+        let line = |(warning, titles): (&str, Vec<String>)| {
+            let named = titles.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = match titles.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("{named}{more}: {}", one_line(warning))
+        };
+        accounts.into_iter().map(line).collect()
+    }
+
     /// Whether an account or a user needs attention.
     pub fn is_incomplete(&self) -> bool {
         self.accounts.iter().any(Account::needs_attention)
@@ -200,5 +221,26 @@ impl Report {
         for users in self.accounts.iter_mut().filter_map(|account| account.users.as_mut()) {
             users.retain(ConsoleUser::is_open);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_warning_of_many_accounts_is_one_line() {
+        let account = |number: usize| {
+            let member =
+                Member { account: format!("{number:012}"), name: Some("a\u{1b}b".to_owned()), is_active: true };
+            let warnings = vec!["the policy".to_owned(), format!("the stack {}", number == 3)];
+            Account { warnings, ..Account::suspended(&member) }
+        };
+        let report = Report::new(None, (1..=5).map(account).collect(), false);
+        let warnings = report.warnings();
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        let first = "000000000001 a\u{fffd}b, 000000000002 a\u{fffd}b, 000000000003 a\u{fffd}b and 2 more: the policy";
+        assert_eq!(warnings[0], first);
+        assert_eq!(warnings[2], "000000000003 a\u{fffd}b: the stack true");
     }
 }
