@@ -1,8 +1,9 @@
 """Check what the Markdown files claim about this repository.
 
 In README.md and every other Markdown file: each relative link and anchor leads
-somewhere, each `make TARGET` is a target of the Makefile, and each code span that reads
-like a path of this repository names something that is there. `tests/x.rs::name` is a
+somewhere, each `make TARGET` is a target of the Makefile, each `force-mfa` and `aws`
+command exists and has its options, and each code span that reads like a path of this
+repository names something that is there. `tests/x.rs::name` is a
 test, `force-mfa-x` a name of the templates; the threat model's names stand in the
 templates or the code. Addresses of other sites are not fetched.
 """
@@ -20,6 +21,8 @@ from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from document_commands import problems_of_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 # A code span with one of these endings is taken for a file even without a folder.
@@ -76,6 +79,8 @@ def check(
             for target in COMMAND.findall(token.content):
                 if target not in targets:
                     yield line, f"`make {target}` is no target of the Makefile"
+            for problem in problems_of_commands(token.content):
+                yield line, problem
 
 
 def flattened(tokens: list[Token]) -> Iterator[tuple[int, Token]]:
