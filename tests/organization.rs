@@ -284,6 +284,20 @@ fn a_stack_in_change_is_warned_of() {
 }
 
 #[test]
+fn a_role_that_may_too_little_is_named() {
+    let all = Organization::small(&["dev"]);
+    let (url, _) = in_front_of(&all, |call, _| {
+        (call.action == "ListUsers").then(|| refusal("403 Forbidden", "AccessDenied", "no ListUsers"))
+    });
+    let told = status(&url, &["--format", "json"]);
+    told.ends(1, "");
+    let error = |name: &str| rows(&told)[name]["error"].as_str().unwrap().to_owned();
+    let role = format!("Here that is arn:aws:iam::{}:role/force-mfa-auditor: deploy", all.accounts["dev"]);
+    assert!(error("dev").contains("iam:ListUsers") && error("dev").contains(&role), "{}", error("dev"));
+    assert!(error("own").contains("iam:ListUsers") && !error("own").contains("auditor.yaml"), "{}", error("own"));
+}
+
+#[test]
 fn table_csv_and_file_have_their_form() {
     let mut all = Organization::small(&["dev"]);
     all.account("=forgotten", "root");

@@ -47,9 +47,7 @@ fn the_page_works_in_a_browser() {
     told(&mut command(&url, &[&arguments[..], &[path]].concat())).ends(1, "");
 
     let check = Command::new("node").arg(tools.join("check.mjs")).arg(browser).arg(path).output().unwrap();
-    if std::env::var_os("KEEP_PAGE").is_none() {
-        std::fs::remove_file(&file).unwrap();
-    }
+    std::fs::remove_file(&file).unwrap();
     let said = [check.stdout, check.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(check.status.success(), "{said}");
 }

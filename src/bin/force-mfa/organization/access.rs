@@ -59,6 +59,12 @@ impl Access {
         self.concurrency
     }
 
+    /// The ARN of the role that reads the account; `None` for the own account.
+    pub fn role(&self, member: &Member) -> Option<String> {
+        let Caller { account: own, partition, .. } = &self.operator.caller;
+        (member.account != *own).then(|| format!("arn:{partition}:iam::{}:role/{}", member.account, self.role_name))
+    }
+
     /// Waits for a place.
     pub async fn place(&self) -> Place {
         let mut place = Place { places: Arc::clone(&self.places), permit: None };
@@ -71,11 +77,8 @@ impl Access {
     /// # Errors
     /// If the role cannot be assumed. A throttled call is tried again until [`TIME_LIMIT`].
     pub async fn enter(&self, member: &Member, place: &mut Place) -> Result<SignedIn, CliError> {
-        if member.account == self.operator.caller.account {
-            return Ok(self.operator.clone());
-        }
+        let Some(arn) = self.role(member) else { return Ok(self.operator.clone()) };
         let partition = &self.operator.caller.partition;
-        let arn = format!("arn:{partition}:iam::{}:role/{}", member.account, self.role_name);
         let role = Role { sts: self.sts.clone(), arn: arn.clone(), external_id: self.external_id.clone() };
         let until = Instant::now() + TIME_LIMIT;
         let first = loop {

@@ -118,12 +118,20 @@ async fn account(access: &Access, member: &Member, stack: Option<&str>, interrup
         return Account::suspended(member);
     }
     let mut place = access.place().await;
-    let read = async {
-        let signed_in = access.enter(member, &mut place).await?;
-        request_report(&signed_in.iam, &mut place).await;
-        place.finish(read(signed_in, member, stack, interrupt)).await
+    let signed_in = match access.enter(member, &mut place).await {
+        Ok(signed_in) => signed_in,
+        Err(error) => return Account::failed(member, one_line(&error.to_string())),
     };
-    read.await.unwrap_or_else(|error: CliError| Account::failed(member, one_line(&error.to_string())))
+    let role = access.role(member);
+    request_report(&signed_in.iam, &mut place).await;
+    match place.finish(read(signed_in, member, stack, interrupt)).await {
+        Ok(account) => account,
+        Err(error) => {
+            let old_role = role.filter(|_| matches!(error, CliError::NotAllowed(_)));
+            let hint = old_role.map(|role| format!(". Here that is {role}: deploy the newest infra/auditor.yaml"));
+            Account::failed(member, one_line(&format!("{error}{}", hint.unwrap_or_default())))
+        }
+    }
 }
 
 /// Has IAM make the credential report, and waits for it without a place. A failure is met again by the reading, which
