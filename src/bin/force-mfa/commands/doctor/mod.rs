@@ -99,7 +99,7 @@ impl Totals {
 /// Prints what is in order and what is not.
 ///
 /// # Errors
-/// If there are no credentials, they are of another account than the policy, or the canary is refused or interrupted.
+/// If there are no credentials, or the canary is refused or interrupted.
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
     if arguments.organization.organization {
         return organization::run(flags, arguments, interrupt).await;
