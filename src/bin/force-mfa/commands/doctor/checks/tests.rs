@@ -402,7 +402,7 @@ fn one_broken_thing_changes_one_check() {
 }
 
 #[test]
-fn without_a_stack_its_parts_fail_and_the_rest_is_looked_at() {
+fn without_a_stack_only_its_parts_fail() {
     let mut inventory = healthy();
     inventory.stack = Ok(None);
     inventory.resources = Ok(vec![]);
@@ -460,7 +460,7 @@ fn an_older_release_is_told_to_update_first() {
 }
 
 #[test]
-fn several_findings_are_told_and_the_gravest_is_fixed_first() {
+fn the_gravest_finding_is_fixed_first() {
     let mut inventory = healthy();
     first_alarm(&mut inventory).state = "ALARM".into();
     inventory.missing_alarms = vec!["force-mfa-broken".into()];
