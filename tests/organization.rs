@@ -12,10 +12,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use serde_json::{Value, json};
-use support::command::{Told, command, moto_server, told};
-use support::organization::{
-    Call, OWN, Organization, Seen, element, forward, in_front_of, next_second, parameter, refusal,
-};
+use support::command::{Told, command, moto_server, post_as, told};
+use support::organization::{Call, OWN, Organization, Seen, element, in_front_of, next_second, parameter, refusal};
 
 const SCRIPT: &str = "<script>alert(1)</script>";
 
@@ -273,7 +271,7 @@ fn a_stack_in_change_is_warned_of() {
         let asks = call.account == dev && call.action == "DescribeStacks";
         asks.then(|| {
             let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-            let (_, answer) = forward(port, &call.key, "cloudformation", form, &call.body);
+            let (_, answer) = post_as(&call.key, port, "cloudformation", form, &call.body);
             format!("HTTP/1.1 200 OK\r\n\r\n{}", answer.replace("CREATE_COMPLETE", "UPDATE_IN_PROGRESS"))
         })
     });
@@ -393,7 +391,7 @@ fn credentials_that_run_out_are_renewed() {
         let assumes = call.account == dev && call.action == "AssumeRole";
         assumes.then(|| {
             // The credentials expire at once.
-            let (_, answer) = forward(port, "test", "sts", form, &call.body);
+            let (_, answer) = post_as("test", port, "sts", form, &call.body);
             let soon = (chrono::Utc::now() + chrono::TimeDelta::seconds(1)).to_rfc3339();
             format!("HTTP/1.1 200 OK\r\n\r\n{}", answer.replace(&element(&answer, "Expiration").unwrap(), &soon))
         })

@@ -151,7 +151,8 @@ pub fn post(port: u16, service: &str, headers: &str, body: &str) -> (u16, String
     post_as("test", port, service, headers, body)
 }
 
-fn post_as(key: &str, port: u16, service: &str, headers: &str, body: &str) -> (u16, String) {
+/// Makes a call at moto's server with this access key.
+pub fn post_as(key: &str, port: u16, service: &str, headers: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request = format!(
         "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}Authorization: AWS4-HMAC-SHA256 \

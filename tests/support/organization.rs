@@ -4,15 +4,14 @@
 #![allow(clippy::pedantic, reason = "test support reads better plain")]
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::command::{Account, DOCUMENT, answer, error, percent_encoded};
+use super::command::{Account, DOCUMENT, answer, error, percent_encoded, post_as};
 
 /// The management account, whose credentials the operator has.
 pub const OWN: &str = "123456789012";
@@ -89,7 +88,7 @@ impl Organization {
         }
         let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
         let key = &self.keys[&self.accounts[account]];
-        let (status, body) = forward(self.server.port, key, service, headers, &form);
+        let (status, body) = post_as(key, self.server.port, service, headers, &form);
         assert_eq!(status, 200, "{action}: {body}");
         body
     }
@@ -140,7 +139,7 @@ impl Organization {
     fn organizations(&self, action: &str, body: &Value) -> Value {
         let headers =
             format!("Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: AWSOrganizationsV20161128.{action}\r\n");
-        let (status, body) = forward(self.server.port, "test", "organizations", &headers, &body.to_string());
+        let (status, body) = post_as("test", self.server.port, "organizations", &headers, &body.to_string());
         assert_eq!(status, 200, "{action}: {body}");
         serde_json::from_str(&body).unwrap_or_default()
     }
@@ -192,7 +191,7 @@ pub fn in_front_of(
                     let call = call(&accounts.lock().unwrap(), head, body)?;
                     seen.0.lock().unwrap().push(call.clone());
                     let answer = intercept(&call, &seen).unwrap_or_else(|| {
-                        let (status, answer) = forward(port, &call.key, &call.service, &headers(head), body);
+                        let (status, answer) = post_as(&call.key, port, &call.service, &headers(head), body);
                         format!("HTTP/1.1 {status} x\r\n\r\n{answer}")
                     });
                     if call.action == "AssumeRole"
@@ -233,22 +232,6 @@ fn headers(head: &str) -> String {
     let kept = ["content-type: ", "x-amz-target: "];
     let kept = |line: &&str| kept.iter().any(|name| line.to_ascii_lowercase().starts_with(name));
     head.lines().filter(kept).flat_map(|line| [line, "\r\n"]).collect()
-}
-
-/// Makes a call at moto's server with this access key.
-pub fn forward(port: u16, key: &str, service: &str, headers: &str, body: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let request = format!(
-        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}Authorization: AWS4-HMAC-SHA256 \
-         Credential={key}/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// The text of the first element of this name.
