@@ -18,7 +18,7 @@ export interface TemplateProps {
 
   /**
    * What a sweep does with existing users, whose console password is older than this installation. `report` counts
-   * them; `enforce` attaches the policy to them too. Start with `report`, read the list, tell or exempt people,
+   * them; `enforce` attaches the policy to them too. Start with `report`, read the list, inform or exempt people,
    * then change it.
    * @default report
    */
@@ -26,7 +26,7 @@ export interface TemplateProps {
 
   /**
    * Names of users who never get the policy, separated by commas. `*` stands for any characters, and upper and
-   * lower case are the same. A comma in a name cannot be written: put `*` in its place. Empty: nobody.
+   * lower case are the same. If a name has a comma, write `*` in its place. Empty: none.
    * @default empty
    */
   readonly exemptUsers?: string;
@@ -69,7 +69,7 @@ export interface TemplateProps {
 
   /**
    * Whether an MFA device can only be enrolled from a console session. With `no`, an access key alone can enrol
-   * one, and a stolen key can so make itself an MFA session.
+   * one, so a stolen key can get an MFA session.
    * @default yes
    */
   readonly enrolFromConsoleOnly?: "yes" | "no";
@@ -107,15 +107,15 @@ export interface TemplateProps {
   readonly architecture?: "arm64" | "x86_64";
 
   /**
-   * How many hours apart the sweeps are. A sweep checks every user of the account, and repairs what a lost event
-   * left undone. An alarm goes off if no sweep has finished for twice as long and an hour.
+   * Hours between sweeps. A sweep checks every user of the account, and covers those whose event was lost. An
+   * alarm goes off if no sweep finishes for twice this time plus an hour.
    * @default 6
    */
   readonly sweepEveryHours?: "1" | "2" | "3" | "4" | "6" | "8" | "12" | "24";
 
   /**
-   * Concurrency that is reserved for the function. Empty: none, which is right unless other functions of the
-   * account use up its whole quota.
+   * Concurrency that is reserved for the function. Leave it empty unless other functions use up the account's
+   * quota.
    * @default empty
    */
   readonly reservedConcurrency?: string;
@@ -135,8 +135,8 @@ export interface TemplateProps {
   readonly namePrefix?: string;
 
   /**
-   * Managed policy of this account to set as permissions boundary of the function's role, where the organization
-   * demands one: its name, or path/name. Empty: none.
+   * Managed policy of this account to set as permissions boundary of the function's role, if your organization
+   * requires one: its name, or path/name. Empty: none.
    * @default empty
    */
   readonly permissionsBoundaryName?: string;
