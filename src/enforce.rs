@@ -151,12 +151,19 @@ impl Enforcer {
             (Scope::ConsoleUsers, Change::UserCreated | Change::PolicyRemoved) => true,
         };
         if needs_proof && self.iam.login_profile_created_at(user).await.map_err(for_user(user))?.is_none() {
-            // A user that IAM does not show yet is no console user either: a password has an event of its own.
-            return Ok(Outcome::Ignored(IgnoreReason::NotAConsoleUser));
+            // A user that IAM does not show yet is no console user either: a password has an event of its own. A user whose
+            // policy was removed existed, so a missing one was deleted.
+            let gone = change == Change::PolicyRemoved && self.iam.user(user).await.map_err(for_user(user))?.is_none();
+            let reason = if gone { IgnoreReason::UserGone } else { IgnoreReason::NotAConsoleUser };
+            return Ok(Outcome::Ignored(reason));
         }
         let mut waits = self.waits.iter();
         loop {
             let missing = match (self.attempt(user).await?, change) {
+                (Attempt::Done(Outcome::AddedToGroup(group)), _) => {
+                    self.require_policy_of(&group, user).await?;
+                    return Ok(Outcome::AddedToGroup(group));
+                }
                 (Attempt::Done(outcome), _) => return Ok(outcome),
                 // A user is shown late after its creation. This one existed when the policy was removed, so it is gone:
                 // to delete a user, one detaches its policies first.
@@ -249,6 +256,17 @@ impl Enforcer {
                 Err(for_user(user)(error))
             }
         }
+    }
+
+    /// Somebody may have detached the policy from the overflow group: its members are then not covered. A sweep knows this
+    /// from the account that it has read; an event looks it up in the rare case that a quota is full.
+    async fn require_policy_of(&self, group: &GroupName, user: &UserName) -> Result<(), EnforceError> {
+        let (_, groups) = self.iam.entities_for_policy(&self.settings.policy).await.map_err(for_user(user))?;
+        if groups.contains(group) {
+            return Ok(());
+        }
+        let no_group = NoGroup::WithoutPolicy(group.clone());
+        Err(EnforceError::QuotaExhausted { user: user.clone(), no_group })
     }
 
     pub(crate) fn policy_missing(&self, user: &UserName) -> EnforceError {

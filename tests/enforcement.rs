@@ -61,7 +61,13 @@ async fn the_password_decides_unless_the_scope_is_all_users() {
         ("console-users", "CreateUser", true, "attached", &["GetLoginProfile alice", "AttachUserPolicy alice"]),
         ("console-users", "CreateUser", false, "ignored not_a_console_user", &["GetLoginProfile alice"]),
         ("console-users", "DetachUserPolicy", true, "attached", &["GetLoginProfile alice", "AttachUserPolicy alice"]),
-        ("console-users", "DetachUserPolicy", false, "ignored not_a_console_user", &["GetLoginProfile alice"]),
+        (
+            "console-users",
+            "DetachUserPolicy",
+            false,
+            "ignored not_a_console_user",
+            &["GetLoginProfile alice", "GetUser alice"],
+        ),
         (
             "console-users",
             "RemoveUserFromGroup",
@@ -69,7 +75,13 @@ async fn the_password_decides_unless_the_scope_is_all_users() {
             "attached",
             &["GetLoginProfile alice", "AttachUserPolicy alice"],
         ),
-        ("console-users", "RemoveUserFromGroup", false, "ignored not_a_console_user", &["GetLoginProfile alice"]),
+        (
+            "console-users",
+            "RemoveUserFromGroup",
+            false,
+            "ignored not_a_console_user",
+            &["GetLoginProfile alice", "GetUser alice"],
+        ),
         ("all-users", "CreateUser", false, "attached", &["AttachUserPolicy alice"]),
         ("all-users", "DetachUserPolicy", false, "attached", &["AttachUserPolicy alice"]),
     ];
@@ -234,6 +246,14 @@ async fn a_policy_removed_from_a_deleted_user_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_removed_from_a_deleted_console_user_says_user_gone() {
+    let mut payload = event("DetachUserPolicy", "leaver", 20);
+    payload["detail"]["requestParameters"]["policyArn"] = json!(POLICY);
+    let done = run(&FakeIam::default(), &[], &payload).await;
+    assert_eq!(done, ("ignored user_gone".into(), vec!["GetLoginProfile leaver".into(), "GetUser leaver".into()]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_response_names_the_user_whom_the_request_does_not() {
     for (name, element) in [("CreateLoginProfile", "loginProfile"), ("CreateUser", "user")] {
         let mut payload = event(name, "alice", 60);
@@ -389,10 +409,24 @@ async fn a_full_quota_leads_to_the_overflow_group() {
         done,
         (
             "added_to_group force-mfa-overflow".into(),
-            vec!["AttachUserPolicy alice".into(), "AddUserToGroup alice".into()]
+            vec![
+                "AttachUserPolicy alice".into(),
+                "AddUserToGroup alice".into(),
+                format!("ListEntitiesForPolicy {POLICY}")
+            ]
         )
     );
     assert!(account.is_covered("alice"));
+}
+
+/// Members of a group from which somebody detached the policy are not covered.
+#[tokio::test(start_paused = true)]
+async fn an_overflow_group_without_the_policy_covers_nobody() {
+    let account = quota_full();
+    account.world().groups.get_mut(GROUP).unwrap().policies.clear();
+    let done = feed(&account, &settings(&[]), &event("CreateLoginProfile", "alice", 60)).await;
+    assert_eq!(done.error_type, "quota_exhausted", "{}", done.reply);
+    assert!(done.message.contains("user alice") && done.message.contains(GROUP), "{}", done.message);
 }
 
 #[tokio::test(start_paused = true)]

@@ -140,7 +140,9 @@ where
             IamErrorKind::AccessDenied
         }
         (SdkError::ServiceError(_), Some(code), _) if PASSING_CONFLICTS.contains(&code) => IamErrorKind::Unavailable,
-        (_, _, Some(500..)) | (SdkError::TimeoutError(_) | SdkError::DispatchFailure(_), ..) => {
+        // A response error is an answer that broke off, whatever its status says.
+        (_, _, Some(500..))
+        | (SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_), ..) => {
             IamErrorKind::Unavailable
         }
         _ => IamErrorKind::Other,
@@ -155,4 +157,20 @@ where
     };
     let code = error.code().map(|code| sanitize(code, MAX_CODE_LENGTH));
     IamError { call, kind, code, answer: sanitize(&answer, MAX_ANSWER_LENGTH) }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_iam::config::http::HttpResponse;
+    use aws_sdk_iam::operation::list_users::ListUsersError;
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_broke_off_is_unavailable() {
+        let head = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+        let error = SdkError::<ListUsersError, HttpResponse>::response_error("end of file", head);
+        assert_eq!(iam_error("ListUsers", &error).kind, IamErrorKind::Unavailable);
+    }
 }

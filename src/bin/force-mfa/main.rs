@@ -39,7 +39,7 @@ use terminal::{Interrupt, note, print};
 
 /// Inspect and manage force-mfa in one AWS account, and inspect it in all accounts of an organization.
 ///
-/// The commands run here, with your own AWS credentials; the function is not called. Each setting has a flag and a
+/// The commands run on this machine with your AWS credentials, and do not call the function. Each setting has a flag and a
 /// variable, FORCE_MFA_..., the same as the function's. Each setting is taken from its flag, else from its variable,
 /// else from the stack, else from its default.
 #[expect(clippy::doc_markdown, reason = "the comments are the help, which is no Markdown")]
@@ -54,8 +54,8 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    done, nobody is uncovered, and nothing failed
-  1    someone is uncovered, something failed, or you said no
+  0    done: no user is uncovered, and nothing failed
+  1    a user is uncovered, something failed, or you answered no
   2    wrong usage, another account, or no finished stack; nothing was done
   3    no credentials, or they are not allowed to make a call
   130  stopped by Ctrl-C";
@@ -88,7 +88,7 @@ Examples:
   force-mfa sweep --existing-users enforce
   force-mfa sweep --yes --format json")]
     Sweep(sweep::Arguments),
-    /// Pass payloads to the function's code: a file holds an event, an OnFailure message or a dead letter of a rule
+    /// Pass payloads to the function's code: a file contains an event, an OnFailure message or a dead letter of a rule
     #[command(after_help = "\
 Examples:
   force-mfa replay --dry-run event.json

@@ -28,14 +28,14 @@ pub struct Selection {
     /// Not this account. Repeatable
     #[arg(long, value_name = "ID", requires = "organization", value_parser = account_id)]
     exclude_account: Vec<String>,
-    /// Take the accounts from a file, without asking Organizations: on each line an account ID and, if you like, a comma
-    /// and a name
+    /// Take the accounts from a file instead of Organizations: on each line an account ID and, optionally, a comma and a
+    /// name
     #[arg(long, value_name = "FILE", requires = "organization")]
     accounts_file: Option<PathBuf>,
     /// Role to assume in each account
     #[arg(long, value_name = "NAME", requires = "organization", default_value = "force-mfa-auditor")]
     pub role_name: String,
-    /// External ID that the role asks for
+    /// External ID that the role requires
     #[arg(long, value_name = "ID", requires = "organization")]
     pub external_id: Option<String>,
     /// How many accounts to read at the same time
