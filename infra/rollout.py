@@ -172,7 +172,7 @@ def main(words=None):
         return error.exit_code
     except KeyboardInterrupt:
         print(
-            "\nStopped watching. What CloudFormation was told to do goes on: make rollout-status looks again.",
+            "\nStopped watching. The CloudFormation operation continues: make rollout-status shows its progress.",
             file=sys.stderr,
         )
         return 130

@@ -269,7 +269,8 @@ fn is_ours(request: &RequestParameters, settings: &Settings) -> Result<bool, Pay
         || group.is_some() && group == settings.overflow_group)
 }
 
-/// The user whom the call was about. `None` is root's own password: the one successful call that names no user. Any other call without a name may hide a user who must be covered, and so is malformed.
+/// The user whom the call was about. `None` is root's own password: the one successful call that names no user. Any other
+/// call without a name may hide a user who must be covered, and so is malformed.
 ///
 /// `CreateLoginProfile` without a user name is for its caller: a user with an access key can give itself a password.
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateLoginProfile.html>

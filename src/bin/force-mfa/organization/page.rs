@@ -225,7 +225,7 @@ fn lists(report: &Report) -> Vec<List<'_>> {
         about_uncovered,
     )];
     if users.unknown > 0 {
-        let about = "of whom IAM did not tell whether they are covered.";
+        let about = "whose coverage is not known, because IAM did not answer.";
         lists.push(list("unknown", "Unknown users", Coverage::Unknown, users.unknown, about, |user| {
             user.detail.clone()
         }));

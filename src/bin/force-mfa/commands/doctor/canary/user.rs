@@ -168,7 +168,7 @@ impl CanaryUsers {
 
 #[derive(Debug, thiserror::Error)]
 enum NotDeleted {
-    #[error("it has not the name and the tag of a canary, and was left alone")]
+    #[error("it does not have the name and the tag of a canary, so it was not deleted")]
     NoCanary,
     #[error("{}: {}", .0.action(), .0.answer())]
     Call(FailedCall),

@@ -1,4 +1,4 @@
-//! What tells people: the queues, the alarms, who receives them, and the regular sweep.
+//! Checks of what notifies people: the queues, the alarms, who receives them, and the regular sweep.
 
 use chrono::TimeDelta;
 

@@ -1,4 +1,4 @@
-//! Reads what tells people: alarms, mute rules, topics, metrics.
+//! Reads what notifies people: alarms, mute rules, topics, metrics.
 
 use aws_config::SdkConfig;
 use aws_sdk_cloudwatch::types::{
