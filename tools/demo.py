@@ -4,7 +4,7 @@ The demo starts moto (see emulator.py), starts the function under `cargo lambda 
 and hands it events with `cargo lambda invoke`. The story shows one event of each kind
 and what IAM has afterwards. Then every events/<outcome>/*.json is replayed against the
 account of events/account.json; the name of the folder is the outcome that must come.
-After them exactly those users have the policy of whom an answer says so, and after a
+Then exactly the users that an answer names as covered must have the policy, and after a
 sweep every console user of that account who is not exempt.
 The operator's command then shows the story's account to an auditor, and the walk shows
 what a new user meets. With --all each event gets a line of its own.
