@@ -5,6 +5,7 @@ from botocore.exceptions import ClientError, WaiterError
 
 # Nothing can be updated in these: what CloudFormation left has to be deleted first.
 FAILED_CREATION = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
+NO_UPDATE = "No updates are to be performed"
 
 
 def read(aws, name):
@@ -45,7 +46,15 @@ class Deployment:
             return outputs(self.stack)
         operation = "update_stack" if self.stack else "create_stack"
         print(f"{self.name}: {operation.replace('_', ' ')} ...", flush=True)
-        self.aws.change("cloudformation", operation, wanted.files, StackName=self.name, **wanted.request)
+        try:
+            self.aws.change("cloudformation", operation, wanted.files, StackName=self.name, **wanted.request)
+        except RolloutError as error:
+            # CloudFormation compares what it would change, not the text: a new comment in a template is no update. It
+            # refuses the call in these words, for which the AWS CLI's `deploy` looks too (its deployer.py).
+            if NO_UPDATE not in str(error):
+                raise
+            print(f"{self.name}: the stack is up to date.")
+            return outputs(self.stack)
         if not self.aws.dry_run:
             wait(self.aws, self.name, f"stack_{operation.split('_')[0]}_complete", poll_seconds)
             self.stack = read(self.aws, self.name)

@@ -267,6 +267,10 @@ class AwsStandIn:
         return {"StackId": StackName}
 
     def UpdateStack(self, caller, StackName, **given):
+        before = self.stacks[caller, StackName]
+        after = given.get("Parameters", []), given.get("Tags", [])
+        if templates.parse(self.template(given)) == templates.parse(before["Template"]) and after == (before["Parameters"], before["Tags"]):
+            raise AwsError("ValidationError", "No updates are to be performed.")
         self.put_stack(caller, StackName, "UPDATE_COMPLETE", given)
         return {"StackId": StackName}
 

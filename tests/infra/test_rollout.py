@@ -807,3 +807,12 @@ def test_a_stack_that_fails_is_reported_with_its_reason(organization, operator):
 
     assert "Policy: it already exists" in said
     assert changes(organization) == ["CreateStack"]
+
+
+def test_a_template_that_differs_in_a_comment_is_up_to_date(operator, organization):
+    operator.deploy()
+    [(key, stack)] = [(key, stack) for key, stack in organization.stacks.items() if key[1] == "force-mfa-organization"]
+    stack["Template"] += "# A comment of an earlier release.\n"
+
+    assert "force-mfa-organization: the stack is up to date." in operator.deploy()
+    assert organization.stacks[key] is stack
