@@ -128,6 +128,12 @@ impl PolicyArn {
         &self.0
     }
 
+    /// The name, without its path.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
     /// The AWS partition: `aws`, `aws-us-gov` or `aws-cn`.
     #[must_use]
     pub fn partition(&self) -> &str {
@@ -192,9 +198,7 @@ mod tests {
         ] {
             assert!(PolicyArn::new(bad).is_none(), "{bad}");
         }
-        assert_eq!(
-            PolicyArn::new("arn:aws-cn:iam::000000000012:policy/a/b").map(|p| p.account().to_owned()).as_deref(),
-            Some("000000000012")
-        );
+        let policy = PolicyArn::new("arn:aws-cn:iam::000000000012:policy/a/b").unwrap();
+        assert_eq!((policy.account(), policy.name()), ("000000000012", "b"));
     }
 }

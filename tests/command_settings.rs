@@ -14,7 +14,7 @@ use force_mfa::exemption::Exemptions;
 use force_mfa::settings::{InStack, SETTINGS, Settings};
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::{Value, json};
-use support::command::{Account, GROUP, POLICY, StackAnswer, command, error, in_front_of, told};
+use support::command::{Account, GROUP, POLICY, StackAnswer, command, error, in_front_of, policy, told};
 
 /// Two values of each setting that are not its default.
 const EXAMPLES: [(&str, &str, &str); 8] = [
@@ -235,7 +235,8 @@ fn an_unreadable_stack_is_an_error() {
     told(&mut command(&denied, &["status", "--no-stack"])).ends(0, "");
 
     let of_something_else =
-        StackAnswer { outputs: vec![("VpcId", "vpc-1")], ..StackAnswer::new("force-mfa", &[]) }.in_front_of(&account);
+        StackAnswer { outputs: vec![("VpcId", "vpc-1".to_owned())], ..StackAnswer::new("force-mfa", &[]) }
+            .in_front_of(&account);
     told(&mut command(&of_something_else, &["status"])).ends(2, "it is not a stack of force-mfa");
 }
 
@@ -250,7 +251,66 @@ fn a_stack_sets_stack_is_found_by_its_function() {
         status.ends(0, "");
         assert!(status.out.contains("break-glass-* (stack StackSet-mfa-0123abcd)"), "{status:?}");
     }
-    told(&mut command(&stack, &["status", "--stack", "other"])).ends(2, "there is no stack other");
+    let other = told(&mut command(&stack, &["status", "--stack", "other"]));
+    other.ends(2, "there is neither a stack nor a policy named other");
+}
+
+#[test]
+fn a_stack_sets_stack_is_found_by_its_prefix() {
+    let prefix = "acme-mfa";
+    let account = Account::new().with_policy_of(prefix);
+    account.console_user("alice").console_user("break-glass-1");
+    // The account also has the policy of another installation.
+    account.iam("CreatePolicy", &[("PolicyName", "force-mfa"), ("PolicyDocument", support::command::DOCUMENT)]);
+    let exempt = [("ExemptUsers", "break-glass-*")];
+    // The last one was made by a stack set that has another name than its prefix.
+    for name in ["StackSet-acme-mfa-0123abcd", "StackSet-security-0123abcd"] {
+        let stack = StackAnswer::with_prefix(name, prefix, &exempt).in_front_of(&account);
+        let status = told(&mut command(&stack, &["status", "--stack", prefix]));
+        status.ends(1, "");
+        assert!(status.out.contains(&format!("policy/acme-mfa (stack {name})")), "{status:?}");
+        assert!(status.out.contains(&format!("break-glass-* (stack {name})")), "{status:?}");
+        told(&mut command(&stack, &["sweep", "--yes", "--stack", "other"])).ends(2, "there is no stack other");
+    }
+    let stack = StackAnswer::with_prefix("StackSet-acme-mfa-0123abcd", prefix, &exempt).in_front_of(&account);
+    told(&mut command(&stack, &["sweep", "--yes", "--stack", prefix])).ends(0, "break-glass-*");
+    assert!(account.carries("alice", &policy(prefix)) && !account.carries("break-glass-1", &policy(prefix)));
+    assert!(!account.carries_policy("alice"), "the other installation is left alone");
+    let dry = told(&mut command(&stack, &["uninstall", "--dry-run", "--stack", prefix]));
+    dry.ends(0, "");
+    assert!(dry.out.contains("would detach from user alice"), "{dry:?}");
+    assert!(dry.out.contains("would delete group acme-mfa-overflow"), "{dry:?}");
+}
+
+#[test]
+fn the_stack_of_the_default_name_is_not_the_named_one() {
+    let account = Account::new().with_policy();
+    let stack = StackAnswer::new("StackSet-force-mfa-0123abcd", &[]).in_front_of(&account);
+    let status = told(&mut command(&stack, &["status", "--stack", "acme-mfa"]));
+    status.ends(2, "there is neither a stack nor a policy named acme-mfa");
+    told(&mut command(&stack, &["sweep", "--yes", "--stack", "acme-mfa"])).ends(2, "there is no stack acme-mfa");
+}
+
+#[test]
+fn a_policy_that_the_named_stack_left_is_found() {
+    let prefix = "acme-mfa";
+    let account = Account::new().with_policy_of(prefix);
+    account.console_user("alice").iam("AttachUserPolicy", &[("UserName", "alice"), ("PolicyArn", &policy(prefix))]);
+
+    let status = account.run(&["status", "--stack", prefix, "--format", "json"]);
+    status.ends(0, "No stack acme-mfa in us-east-1");
+    let (json, found) = (status.json(), policy(prefix));
+    assert_eq!((&json["policy_arn"], &json["release"]), (&json!(found), &Value::Null));
+    assert_eq!(json["totals"]["covered"], 1);
+    account.run(&["sweep", "--yes", "--stack", prefix]).ends(2, "there is no stack acme-mfa");
+
+    let uninstall = ["uninstall", "--yes", "--account", "123456789012", "--stack", prefix];
+    let uninstalled = account.run(&uninstall);
+    uninstalled.ends(0, "No stack acme-mfa in us-east-1");
+    assert!(uninstalled.out.contains(&format!("deleted policy {found}")), "{uninstalled:?}");
+    let again = account.run(&uninstall);
+    again.ends(0, "");
+    assert!(again.out.contains("neither a stack nor a policy named acme-mfa"), "{again:?}");
 }
 
 #[test]

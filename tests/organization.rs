@@ -249,6 +249,43 @@ fn a_file_of_accounts_replaces_organizations() {
 }
 
 #[test]
+fn stacks_of_a_stack_set_are_found_by_their_prefix() {
+    let mut all = Organization::new();
+    (all.stack_name, all.prefix) = ("StackSet-acme-mfa-0123abcd", "acme-mfa");
+    for name in ["dev", "leftover", "forgotten"] {
+        all.account(name, "root");
+        all.console_user(name, "ci-1", "/");
+    }
+    next_second();
+    all.stack("own", &[]);
+    all.stack("dev", &[("ExemptUsers", "ci-*")]);
+    all.policy("leftover");
+    all.console_user("dev", "alice", "/");
+    all.attach("dev", "alice");
+    all.attach("leftover", "ci-1");
+    let (url, seen) = in_front_of(&all, |_, _| None);
+
+    let told = status(&url, &["--format", "json", "--stack", "acme-mfa"]);
+    told.ends(1, "");
+    let rows = rows(&told);
+    for (name, state, expected, release) in [
+        ("own", "ok", [0, 0, 0, 0, 0], json!("1.2.3")),
+        ("dev", "ok", [2, 1, 1, 0, 0], json!("1.2.3")),
+        ("leftover", "not_installed", [1, 1, 0, 0, 0], Value::Null),
+        ("forgotten", "not_installed", [1, 0, 0, 1, -1], Value::Null),
+    ] {
+        let row = &rows[name];
+        assert_eq!((&row["state"], counts(row), &row["release"]), (&json!(state), expected, &release), "{row}");
+        let policy = if name == "forgotten" { Value::Null } else { json!(all.policy_arn(name)) };
+        assert_eq!(row["policy_arn"], policy, "{name}");
+    }
+    for name in ["dev", "forgotten"] {
+        let calls = seen.calls().into_iter().filter(|call| call.account == all.accounts[name]).count();
+        assert!(calls <= 15, "{name} costs {calls} calls");
+    }
+}
+
+#[test]
 fn settings_come_from_the_stacks_only() {
     let all = Organization::small(&[]);
     let url = all.server.url();

@@ -74,6 +74,39 @@ fn each_account_has_its_own_checks() {
 }
 
 #[test]
+fn a_stack_set_is_found_by_its_prefix() {
+    let mut all = Organization::new();
+    (all.stack_name, all.prefix) = ("StackSet-acme-mfa-0123abcd", "acme-mfa");
+    for name in ["dev", "leftover"] {
+        all.account(name, "root");
+    }
+    all.stack("own", &[]);
+    all.stack("dev", &[]);
+    all.policy("leftover");
+    let (url, _) = in_front_of(&all, |_, _| None);
+
+    let json = doctor(&url, &["--format", "json", "--stack", "acme-mfa"]).json();
+    let accounts = json["accounts"].as_array().unwrap();
+    let row = |name: &str| accounts.iter().find(|row| row["name"] == name).unwrap();
+    let detail = |row: &Value, check: &str| {
+        let checks = row["checks"].as_array().unwrap();
+        let check = checks.iter().find(|other| other["check"] == check).unwrap();
+        (check["state"].as_str().unwrap().to_owned(), check["detail"].as_str().unwrap().to_owned())
+    };
+    assert_eq!((&row("master")["state"], &row("dev")["state"]), (&json!("ok"), &json!("ok")));
+    for (name, account) in [("master", "own"), ("dev", "dev"), ("leftover", "leftover")] {
+        let (state, found) = detail(row(name), "policy");
+        assert!(state == "ok" && found.contains(&all.policy_arn(account)), "{name}: {state} {found}");
+    }
+    assert_eq!(row("leftover")["state"], "not_installed");
+    assert_eq!(detail(row("leftover"), "stack"), ("fail".to_owned(), "no stack acme-mfa in us-east-1".to_owned()));
+
+    let alone = told(&mut command(&url, &["doctor", "--format", "json", "--stack", "acme-mfa"])).json();
+    assert!(["ok", "warn"].contains(&detail(&alone, "stack").0.as_str()), "{alone}");
+    assert!(detail(&alone, "policy").1.contains(&all.policy_arn("own")), "{alone}");
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let all = Organization::new();
     let url = all.server.url();

@@ -15,6 +15,11 @@ use serde_json::Value;
 
 pub const POLICY: &str = "arn:aws:iam::123456789012:policy/force-mfa";
 pub const GROUP: &str = "force-mfa-overflow";
+/// The policy that a stack with this `NamePrefix` has.
+pub fn policy(prefix: &str) -> String {
+    format!("arn:aws:iam::123456789012:policy/{prefix}")
+}
+
 /// A policy that forces MFA.
 pub const DOCUMENT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny",
     "NotAction":["iam:CreateVirtualMFADevice","iam:EnableMFADevice"],"Resource":"*",
@@ -62,11 +67,17 @@ impl Account {
 
     /// The same, with the policy and the overflow group that carries it. Users made before it are existing ones.
     pub fn with_policy(self) -> Self {
+        self.with_policy_of("force-mfa")
+    }
+
+    /// The same, as a stack with this `NamePrefix` names them.
+    pub fn with_policy_of(self, prefix: &str) -> Self {
         // moto's credential report knows whole seconds only: users and policy must not share one.
         thread::sleep(Duration::from_millis(1100));
-        self.iam("CreatePolicy", &[("PolicyName", "force-mfa"), ("PolicyDocument", DOCUMENT)]);
-        self.iam("CreateGroup", &[("GroupName", GROUP)]);
-        self.iam("AttachGroupPolicy", &[("GroupName", GROUP), ("PolicyArn", POLICY)]);
+        self.iam("CreatePolicy", &[("PolicyName", prefix), ("PolicyDocument", DOCUMENT)]);
+        let group = format!("{prefix}-overflow");
+        self.iam("CreateGroup", &[("GroupName", &group)]);
+        self.iam("AttachGroupPolicy", &[("GroupName", &group), ("PolicyArn", &policy(prefix))]);
         thread::sleep(Duration::from_millis(1100));
         self
     }
@@ -101,7 +112,11 @@ impl Account {
     }
 
     pub fn carries_policy(&self, user: &str) -> bool {
-        self.iam("ListAttachedUserPolicies", &[("UserName", user)]).contains(POLICY)
+        self.carries(user, POLICY)
+    }
+
+    pub fn carries(&self, user: &str, policy: &str) -> bool {
+        self.iam("ListAttachedUserPolicies", &[("UserName", user)]).contains(&format!("{policy}<"))
     }
 
     /// Creates an access key, and makes a call with it.
@@ -327,15 +342,25 @@ pub fn error(code: &str, message: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct StackAnswer {
     pub name: &'static str,
+    pub prefix: &'static str,
     pub status: &'static str,
     pub parameters: Vec<(&'static str, &'static str)>,
-    pub outputs: Vec<(&'static str, &'static str)>,
+    pub outputs: Vec<(&'static str, String)>,
 }
 
 impl StackAnswer {
     /// A finished stack of the account template.
     pub fn new(name: &'static str, parameters: &[(&'static str, &'static str)]) -> Self {
-        let outputs = vec![("PolicyArn", POLICY), ("OverflowGroupName", GROUP), ("FunctionName", "force-mfa")];
+        Self::with_prefix(name, "force-mfa", parameters)
+    }
+
+    /// The same with this `NamePrefix`.
+    pub fn with_prefix(name: &'static str, prefix: &'static str, parameters: &[(&'static str, &'static str)]) -> Self {
+        let outputs = vec![
+            ("PolicyArn", policy(prefix)),
+            ("OverflowGroupName", format!("{prefix}-overflow")),
+            ("FunctionName", prefix.to_owned()),
+        ];
         // A stack shows each of its parameters, also those that were not given.
         let all = [
             ("Mode", "enforce"),
@@ -344,13 +369,14 @@ impl StackAnswer {
             ("ExemptUsers", ""),
             ("ExemptPaths", ""),
             ("ExemptTag", ""),
+            ("NamePrefix", prefix),
         ];
         let given = |key: &str| parameters.iter().copied().find(|(parameter, _)| *parameter == key);
         let parameters = all.into_iter().map(|parameter| given(parameter.0).unwrap_or(parameter)).collect();
-        Self { name, status: "CREATE_COMPLETE", parameters, outputs }
+        Self { name, prefix, status: "CREATE_COMPLETE", parameters, outputs }
     }
 
-    /// The account, with this stack as its only one. The stack has the function `force-mfa` and the policy.
+    /// The account, with this stack as its only one. The stack has the function and the policy of its prefix.
     pub fn in_front_of(self, account: &Account) -> String {
         in_front_of(account, move |_, body| self.answer(body))
     }
@@ -370,7 +396,7 @@ impl StackAnswer {
                 }
             }),
             "DescribeStackResources" => Some(match form("PhysicalResourceId") {
-                Some(asked) if asked == "force-mfa" || asked == POLICY => format!(
+                Some(asked) if asked == self.prefix || asked == policy(self.prefix) => format!(
                     "HTTP/1.1 200 OK\r\n\r\n<DescribeStackResourcesResponse><DescribeStackResourcesResult><StackResources>\
                      <member><StackId>{id}</StackId></member>\
                      </StackResources></DescribeStackResourcesResult></DescribeStackResourcesResponse>"
@@ -382,12 +408,12 @@ impl StackAnswer {
     }
 
     fn xml(&self, id: &str) -> String {
-        let members = |kind: &str, pairs: &[(&str, &str)]| {
-            let member = |(key, value): &(&str, &str)| {
+        fn members<T: std::fmt::Display>(kind: &str, pairs: &[(&str, T)]) -> String {
+            let member = |(key, value): &(&str, T)| {
                 format!("<member><{kind}Key>{key}</{kind}Key><{kind}Value>{value}</{kind}Value></member>")
             };
-            pairs.iter().map(member).collect::<String>()
-        };
+            pairs.iter().map(member).collect()
+        }
         format!(
             "HTTP/1.1 200 OK\r\n\r\n<DescribeStacksResponse><DescribeStacksResult><Stacks><member>\
              <StackName>{}</StackName><StackId>{id}</StackId><CreationTime>2026-01-01T00:00:00Z</CreationTime>\

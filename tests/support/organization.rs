@@ -22,13 +22,32 @@ pub struct Organization {
     pub units: HashMap<String, String>,
     /// The ids of the accounts by name.
     pub accounts: HashMap<String, String>,
+    /// The name and the `NamePrefix` of the stacks that are made from now on.
+    pub stack_name: &'static str,
+    pub prefix: &'static str,
     keys: HashMap<String, String>,
+    stacks: Arc<Mutex<Vec<Stack>>>,
+}
+
+/// A stack, and what it made.
+struct Stack {
+    account: String,
+    id: String,
+    physical_ids: [String; 2],
 }
 
 impl Organization {
     pub fn new() -> Self {
         let server = Account::new();
-        let mut organization = Self { server, units: HashMap::new(), accounts: HashMap::new(), keys: HashMap::new() };
+        let mut organization = Self {
+            server,
+            units: HashMap::new(),
+            accounts: HashMap::new(),
+            stack_name: "force-mfa",
+            prefix: "force-mfa",
+            keys: HashMap::new(),
+            stacks: Arc::default(),
+        };
         organization.organizations("CreateOrganization", &json!({"FeatureSet": "ALL"}));
         let root = organization.organizations("ListRoots", &json!({}))["Roots"][0]["Id"].as_str().unwrap().to_owned();
         organization.units.insert("root".to_owned(), root);
@@ -100,12 +119,16 @@ impl Organization {
     }
 
     pub fn policy(&self, account: &str) {
-        self.call(account, "iam", "CreatePolicy", &[("PolicyName", "force-mfa"), ("PolicyDocument", DOCUMENT)]);
+        self.call(account, "iam", "CreatePolicy", &[("PolicyName", self.prefix), ("PolicyDocument", DOCUMENT)]);
     }
 
     pub fn attach(&self, account: &str, user: &str) {
-        let policy = format!("arn:aws:iam::{}:policy/force-mfa", self.accounts[account]);
+        let policy = self.policy_arn(account);
         self.call(account, "iam", "AttachUserPolicy", &[("UserName", user), ("PolicyArn", &policy)]);
+    }
+
+    pub fn policy_arn(&self, account: &str) -> String {
+        format!("arn:aws:iam::{}:policy/{}", self.accounts[account], self.prefix)
     }
 
     /// A stack with what the command reads of the account template's.
@@ -115,25 +138,30 @@ impl Organization {
         let default = |(key, default): (&str, &str)| (key.to_owned(), json!({"Type": "String", "Default": default}));
         let declared: serde_json::Map<String, Value> = keys.into_iter().zip(defaults).map(default).collect();
         let document: Value = serde_json::from_str(DOCUMENT).unwrap();
-        let properties = json!({"ManagedPolicyName": "force-mfa", "PolicyDocument": document});
+        let properties = json!({"ManagedPolicyName": self.prefix, "PolicyDocument": document});
         let template = json!({
             "Parameters": declared,
             "Resources": {"Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": properties}},
             "Outputs": {
                 "PolicyArn": {"Value": {"Ref": "Policy"}},
-                "OverflowGroupName": {"Value": "force-mfa-overflow"},
-                "FunctionName": {"Value": "force-mfa"},
+                "OverflowGroupName": {"Value": format!("{}-overflow", self.prefix)},
+                "FunctionName": {"Value": self.prefix},
                 "Release": {"Value": "1.2.3"},
             },
         });
         let template = template.to_string();
-        let mut form = vec![("StackName".to_owned(), "force-mfa"), ("TemplateBody".to_owned(), &template)];
+        let mut form = vec![("StackName".to_owned(), self.stack_name), ("TemplateBody".to_owned(), &template)];
         for (place, (key, value)) in parameters.iter().enumerate() {
             let member = format!("Parameters.member.{}", place + 1);
             form.extend([(format!("{member}.ParameterKey"), *key), (format!("{member}.ParameterValue"), *value)]);
         }
         let form: Vec<(&str, &str)> = form.iter().map(|(key, value)| (key.as_str(), *value)).collect();
-        self.call(account, "cloudformation", "CreateStack", &form);
+        let answer = self.call(account, "cloudformation", "CreateStack", &form);
+        self.stacks.lock().unwrap().push(Stack {
+            account: self.accounts[account].clone(),
+            id: element(&answer, "StackId").unwrap(),
+            physical_ids: [self.prefix.to_owned(), self.policy_arn(account)],
+        });
     }
 
     fn organizations(&self, action: &str, body: &Value) -> Value {
@@ -182,15 +210,17 @@ pub fn in_front_of(
     let port = organization.server.port;
     let seen = Seen::default();
     let accounts: Arc<Mutex<HashMap<String, String>>> = Arc::default();
-    let (shared, intercept) = (seen.clone(), Arc::new(intercept));
+    let (shared, intercept, stacks) = (seen.clone(), Arc::new(intercept), Arc::clone(&organization.stacks));
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let (accounts, seen, intercept) = (Arc::clone(&accounts), shared.clone(), Arc::clone(&intercept));
+            let stacks = Arc::clone(&stacks);
             thread::spawn(move || {
                 answer(stream, |head, body| {
                     let call = call(&accounts.lock().unwrap(), head, body)?;
                     seen.0.lock().unwrap().push(call.clone());
-                    let answer = intercept(&call, &seen).unwrap_or_else(|| {
+                    let answer = intercept(&call, &seen).or_else(|| stack_resources(&stacks.lock().unwrap(), &call));
+                    let answer = answer.unwrap_or_else(|| {
                         let (status, answer) = post_as(&call.key, port, &call.service, &headers(head), body);
                         format!("HTTP/1.1 {status} x\r\n\r\n{answer}")
                     });
@@ -205,6 +235,20 @@ pub fn in_front_of(
         }
     });
     (url, seen)
+}
+
+/// The stack that made a resource, which moto does not know.
+fn stack_resources(stacks: &[Stack], call: &Call) -> Option<String> {
+    let asked = (call.action == "DescribeStackResources").then(|| parameter(&call.body, "PhysicalResourceId"))??;
+    let made = |stack: &&Stack| stack.account == call.account && stack.physical_ids.contains(&asked);
+    Some(match stacks.iter().find(made) {
+        Some(Stack { id, .. }) => format!(
+            "HTTP/1.1 200 OK\r\n\r\n<DescribeStackResourcesResponse><DescribeStackResourcesResult><StackResources>\
+             <member><StackId>{id}</StackId></member>\
+             </StackResources></DescribeStackResourcesResult></DescribeStackResourcesResponse>"
+        ),
+        None => error("ValidationError", &format!("Stack for {asked} does not exist")),
+    })
 }
 
 fn call(accounts: &HashMap<String, String>, head: &str, body: &str) -> Option<Call> {

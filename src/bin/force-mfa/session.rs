@@ -12,7 +12,7 @@ use crate::error::CliError;
 use crate::setting_sources::{GivenSettings, ResolvedSettings, SettingFlags, Values};
 use crate::sign_in::{self, Caller, SignInFlags, SignedIn};
 use crate::stack;
-use crate::stack_name::{NAME, Purpose, StackName};
+use crate::stack_name::{Purpose, StackName};
 
 /// The longest time for reading an account or for a sweep. Lambda sets no deadline here.
 pub const TIME_LIMIT: Duration = Duration::from_mins(30);
@@ -23,7 +23,7 @@ pub const TIME_LIMIT: Duration = Duration::from_mins(30);
 pub struct Flags {
     #[command(flatten)]
     pub sign_in: SignInFlags,
-    /// Stack that has the policy and the settings [default: force-mfa, else the stack of the function force-mfa]
+    /// Stack that has the policy and the settings, or the prefix of all its names [default: force-mfa]
     #[arg(long, global = true, value_name = "NAME")]
     pub stack: Option<String>,
     /// Do not look for a stack: take the settings from flags, variables and defaults only
@@ -32,6 +32,13 @@ pub struct Flags {
 
     #[command(flatten)]
     pub settings: SettingFlags,
+}
+
+impl Flags {
+    /// The stack to look for.
+    pub fn stack_name(&self) -> StackName<'_> {
+        if self.no_stack { StackName::None } else { StackName::of(self.stack.as_deref()) }
+    }
 }
 
 /// One account with its settings.
@@ -68,8 +75,7 @@ impl Session {
             let given = GivenSettings::new(&flags.settings)?;
             let signed_in = SignedIn::new(&flags.sign_in).await?;
             check_account(&signed_in.caller, account, given.policy().as_ref())?;
-            let stack = if flags.no_stack { StackName::None } else { StackName::of(flags.stack.as_deref()) };
-            Self::in_account(signed_in, stack, given, purpose).await
+            Self::in_account(signed_in, flags.stack_name(), given, purpose).await
         })
         .await
     }
@@ -80,10 +86,17 @@ impl Session {
     /// As [`Session::open`], and if there is no policy.
     pub async fn open_with_policy(flags: &Flags, purpose: Purpose) -> Result<Self, CliError> {
         Self::open(flags, purpose, None).await?.ok_or_else(|| {
-            CliError::Failed(format!(
-                "there is neither a stack nor a policy named {NAME} in this account. Deploy the stack, or name it with \
-                 --stack, or the policy with --policy-arn"
-            ))
+            let stack = flags.stack_name();
+            let name = stack.name();
+            match stack {
+                StackName::None | StackName::Default => CliError::Failed(format!(
+                    "there is neither a stack nor a policy named {name} in this account. Deploy the stack, or name it \
+                     with --stack, or the policy with --policy-arn"
+                )),
+                StackName::Named(_) => CliError::Usage(format!(
+                    "there is neither a stack nor a policy named {name} in this account: nothing was done. Correct --stack"
+                )),
+            }
         })
     }
 
@@ -98,7 +111,9 @@ impl Session {
         purpose: Purpose,
     ) -> Result<Option<Self>, CliError> {
         let home = sign_in::home_region(config.region());
-        let found = stack.find(&config, &caller, given.policy().as_ref()).await.map_err(stack::or_without_stack)?;
+        let found = stack.find(&config, &home, &caller, given.policy().as_ref()).await;
+        let found = found.map_err(stack::or_without_stack)?;
+        let policies = [stack.name()];
         let found = match stack.check(found, &home, purpose)? {
             Some(stack) => {
                 let values = stack::settings(&config, &home, &stack).await.map_err(stack::or_without_stack)?;
@@ -106,16 +121,18 @@ impl Session {
             }
             None => None,
         };
-        Self::with_stack(SignedIn { config, iam, caller }, found, given).await
+        Self::with_stack(SignedIn { config, iam, caller }, found, &policies, given).await
     }
 
-    /// Finds the policy of an account, and its settings: `stack` is its stack with the settings of it.
+    /// Finds the policy of an account, and its settings: `stack` is its stack with the settings of it. If neither the
+    /// stack nor the operator names the policy, it is the first one that has one of the names `policies`.
     ///
     /// # Errors
     /// If the settings cannot be used, or AWS does not answer.
     pub async fn with_stack(
         SignedIn { config, iam, caller }: SignedIn,
         stack: Option<(Stack, Values)>,
+        policies: &[&str],
         given: GivenSettings,
     ) -> Result<Option<Self>, CliError> {
         let home = sign_in::home_region(config.region());
@@ -126,7 +143,7 @@ impl Session {
         let given = if given.policy().is_some() || in_stack {
             given
         } else {
-            let Some(policy) = policy_named(&iam, NAME).await? else { return Ok(None) };
+            let Some(policy) = policy_named(&iam, policies).await? else { return Ok(None) };
             given.or_policy_by_name(&policy)
         };
         let resolved = given.resolve(from_stack)?;
@@ -163,14 +180,20 @@ fn check_account(caller: &Caller, named: Option<&str>, policy: Option<&PolicyArn
     }
 }
 
-async fn policy_named(iam: &Iam, name: &str) -> Result<Option<PolicyArn>, CliError> {
-    let mut policies = iam.policies_named(name).await?;
-    if policies.len() > 1 {
-        let policies: Vec<&str> = policies.iter().map(PolicyArn::as_str).collect();
-        return Err(CliError::Usage(format!(
-            "there are several policies named {name}; say which with --policy-arn: {}",
-            policies.join(", ")
-        )));
+/// The policy that has the first of these names that any policy has.
+async fn policy_named(iam: &Iam, names: &[&str]) -> Result<Option<PolicyArn>, CliError> {
+    for name in names {
+        let mut policies = iam.policies_named(name).await?;
+        if policies.len() > 1 {
+            let policies: Vec<&str> = policies.iter().map(PolicyArn::as_str).collect();
+            return Err(CliError::Usage(format!(
+                "there are several policies named {name}; say which with --policy-arn: {}",
+                policies.join(", ")
+            )));
+        }
+        if let Some(policy) = policies.pop() {
+            return Ok(Some(policy));
+        }
     }
-    Ok(policies.pop())
+    Ok(None)
 }

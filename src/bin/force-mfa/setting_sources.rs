@@ -66,7 +66,7 @@ enum Source {
     Variable,
     /// The stack of this name.
     Stack(String),
-    /// The policy that has the default name.
+    /// The policy that has the default name, or the name that the operator gives for the stack.
     ByName,
     Default,
 }
@@ -120,7 +120,7 @@ impl GivenSettings {
         ResolvedSettings::read(self.0)
     }
 
-    /// Adds the policy that has the default name.
+    /// Adds the policy that was found by its name.
     pub fn or_policy_by_name(mut self, policy: &PolicyArn) -> Self {
         self.0.entry(POLICY_ARN.variable).or_insert((policy.to_string(), Source::ByName));
         self

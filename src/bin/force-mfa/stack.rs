@@ -38,18 +38,20 @@ pub fn stage(stack: &Stack) -> Stage {
     }
 }
 
-/// Finds the stack of this name. If there is none, finds the stack that one of the physical resources belongs to: a
-/// stack set adds a suffix to the name of the stack. Stacks in which nothing is installed do not count.
+/// Finds the stack of this name. If there is none, finds the first stack that is meant among those that one of the
+/// physical resources belongs to: a stack set adds a suffix to the name of the stack. Stacks in which nothing is
+/// installed do not count.
 ///
 /// # Errors
 /// If CloudFormation does not answer.
 pub async fn find(
     config: &SdkConfig,
-    home: &Region,
+    region: &Region,
     name: &str,
-    physical_ids: &[String],
+    physical_ids: &[&str],
+    is_meant: impl Fn(&Stack) -> bool,
 ) -> Result<Option<Stack>, CliError> {
-    let config = aws_sdk_cloudformation::config::Builder::from(config).region(home.clone()).build();
+    let config = aws_sdk_cloudformation::config::Builder::from(config).region(region.clone()).build();
     let client = Client::from_conf(config);
     if let Some(stack) = describe(&client, name).await? {
         return Ok(Some(stack));
@@ -57,6 +59,7 @@ pub async fn find(
     for id in physical_ids {
         if let Some(stack_id) = owner(&client, id).await?
             && let Some(stack) = describe(&client, &stack_id).await?
+            && is_meant(&stack)
         {
             return Ok(Some(stack));
         }

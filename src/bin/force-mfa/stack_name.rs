@@ -5,12 +5,12 @@ use aws_sdk_cloudformation::types::Stack;
 use force_mfa::identifiers::PolicyArn;
 
 use crate::error::CliError;
-use crate::sign_in::{self, Caller};
+use crate::sign_in::Caller;
 use crate::stack::{self, Stage};
 use crate::terminal::note;
 
-/// The name of the stack, the function and the policy, unless the stack was given others.
-pub const NAME: &str = "force-mfa";
+/// The name of the stack, and the template's default `NamePrefix`, which names the function and the policy.
+const NAME: &str = "force-mfa";
 
 /// What a command is going to do. It decides what the command needs to know of the stack first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum StackName<'a> {
     None,
     /// The one of the default name, or the one that has the function or the policy.
     Default,
-    /// The one that the operator names, or the one that a stack set of this name made.
+    /// The one that the operator names: the stack, the stack set that made it, or its `NamePrefix`.
     Named(&'a str),
 }
 
@@ -40,37 +40,67 @@ impl<'a> StackName<'a> {
         name.map_or(Self::Default, Self::Named)
     }
 
-    const fn name(self) -> &'a str {
+    /// The name that is looked for.
+    pub const fn name(self) -> &'a str {
         match self {
             Self::None | Self::Default => NAME,
             Self::Named(name) => name,
         }
     }
 
-    /// Finds the stack in the account of the caller.
+    /// The names that the policy may have, the likeliest first: a stack set may have another name than its `NamePrefix`.
+    pub fn policy_names(self) -> Vec<&'a str> {
+        match self {
+            Self::Named(name) if name != NAME => vec![name, NAME],
+            Self::None | Self::Default | Self::Named(_) => vec![NAME],
+        }
+    }
+
+    /// The policy of the name that is looked for.
+    ///
+    /// # Errors
+    /// If STS gave an account that IAM does not have, or the name is none that a policy can have.
+    pub fn policy(self, caller: &Caller) -> Result<PolicyArn, CliError> {
+        policy_named(self.name(), caller)
+    }
+
+    /// Finds the stack in a region of the caller's account. `policy` is the one that the operator names, if any.
     ///
     /// # Errors
     /// If CloudFormation does not answer.
     pub async fn find(
         self,
         config: &SdkConfig,
+        region: &Region,
         caller: &Caller,
         policy: Option<&PolicyArn>,
     ) -> Result<Option<Stack>, CliError> {
         if matches!(self, Self::None) {
             return Ok(None);
         }
-        let name = self.name();
-        let home = sign_in::home_region(config.region());
-        let policy = policy.map_or_else(|| default_policy(caller), |policy| Ok(policy.clone()))?.to_string();
+        let other = policy.map_or_else(|| policy_named(NAME, caller), |policy| Ok(policy.clone()))?;
+        let mut policies = vec![other];
+        if let Self::Named(name) = self {
+            policies.insert(0, policy_named(name, caller)?);
+        }
+        policies.dedup();
         // The template gives the function the name of the policy.
-        let function = policy.rsplit('/').next().unwrap_or(NAME).to_owned();
-        let found = stack::find(config, &home, name, &[function, policy]).await?;
-        let of_a_stack_set = format!("StackSet-{name}-");
-        Ok(found.filter(|stack| match (self, stack.stack_name()) {
-            (Self::Named(_), Some(found)) => found == name || found.starts_with(&of_a_stack_set),
-            (Self::None | Self::Default, _) | (_, None) => true,
-        }))
+        let physical_ids: Vec<&str> = policies.iter().flat_map(|policy| [policy.name(), policy.as_str()]).collect();
+        stack::find(config, region, self.name(), &physical_ids, |stack| self.is_meant(stack)).await
+    }
+
+    /// Whether a stack that has one of the functions or policies is the one that is looked for. If a name is given, the
+    /// stack with the default function is another installation, unless the stack set of that name made it.
+    fn is_meant(self, stack: &Stack) -> bool {
+        match self {
+            Self::None | Self::Default => true,
+            Self::Named(name) => {
+                let of_the_stack_set = format!("StackSet-{name}-");
+                let policy = stack::output(stack, "PolicyArn").and_then(PolicyArn::new);
+                stack.stack_name().is_some_and(|found| found.starts_with(&of_the_stack_set))
+                    || policy.is_some_and(|policy| policy.name() == name)
+            }
+        }
     }
 
     /// Whether what was found will do for the purpose.
@@ -79,7 +109,7 @@ impl<'a> StackName<'a> {
         match (found, self, purpose) {
             (None, Self::None, _) => Ok(None),
             (Some(stack), _, _) => usable(stack, purpose).map(Some),
-            (None, Self::Named(_), _) => {
+            (None, Self::Named(_), Purpose::Write) => {
                 Err(CliError::Usage(format!("there is no stack {name} in {home}: nothing was done. Correct --stack")))
             }
             (None, _, Purpose::Write) => Err(CliError::Usage(format!(
@@ -116,11 +146,9 @@ fn usable(stack: Stack, purpose: Purpose) -> Result<Stack, CliError> {
     }
 }
 
-/// The policy as the template names it by default.
-///
-/// # Errors
-/// If STS gave an account that IAM does not have.
-pub fn default_policy(Caller { account, partition, .. }: &Caller) -> Result<PolicyArn, CliError> {
-    PolicyArn::new(&format!("arn:{partition}:iam::{account}:policy/{NAME}"))
-        .ok_or_else(|| CliError::Failed(format!("sts:GetCallerIdentity: {account} is no account ID")))
+/// The policy of this name in the caller's account, as the template makes it: without a path.
+fn policy_named(name: &str, Caller { account, partition, .. }: &Caller) -> Result<PolicyArn, CliError> {
+    PolicyArn::new(&format!("arn:{partition}:iam::{account}:policy/{name}")).ok_or_else(|| {
+        CliError::Usage(format!("account {account} can have no policy {name}: nothing was done. Correct --stack"))
+    })
 }

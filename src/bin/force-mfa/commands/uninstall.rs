@@ -43,13 +43,12 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     let purpose = if arguments.dry_run { Purpose::Read } else { Purpose::Uninstall };
     let open = Session::open(flags, purpose, arguments.account.as_deref());
     let Some(session) = interrupt.unless_stopped(open).await? else {
-        return nothing("there is neither a stack nor a policy of that name in this account");
+        let name = flags.stack_name().name();
+        return nothing(&format!("there is neither a stack nor a policy named {name} in this account"));
     };
     let policy = &session.settings.policy;
-    let overflow_group = session.settings.overflow_group.clone().or_else(|| {
-        let name = policy.as_str().rsplit('/').next()?;
-        GroupName::new(&format!("{name}-overflow"))
-    });
+    let by_name = || GroupName::new(&format!("{}-overflow", policy.name()));
+    let overflow_group = session.settings.overflow_group.clone().or_else(by_name);
     let plan = async {
         let rules = enabled_rules(&session, policy).await?;
         Ok((rules, Plan::read(&session.iam, policy, overflow_group).await?))
@@ -106,7 +105,7 @@ async fn agree(policy: &PolicyArn, interrupt: &Interrupt) -> Result<(), CliError
 
 /// The rules of the stack: the policy's name begins theirs.
 async fn enabled_rules(session: &Session, policy: &PolicyArn) -> Result<Vec<String>, CliError> {
-    let prefix = policy.as_str().rsplit('/').next().unwrap_or_default();
+    let prefix = policy.name();
     let config = aws_sdk_eventbridge::config::Builder::from(&session.config).region(session.home.clone()).build();
     let client = aws_sdk_eventbridge::Client::from_conf(config);
     let mut rules = Vec::new();

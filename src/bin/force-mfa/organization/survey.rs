@@ -107,13 +107,13 @@ pub async fn report(survey: Survey, flags: &Flags, interrupt: &Interrupt) -> Rep
     let stack = flags.stack.clone();
     let work = |access: Arc<Access>, member: Member| {
         let (stack, interrupt) = (stack.clone(), interrupt.clone());
-        async move { Box::pin(account(&access, &member, stack.as_deref(), &interrupt)).await }
+        async move { Box::pin(account(&access, &member, StackName::of(stack.as_deref()), &interrupt)).await }
     };
     let accounts = survey.rows(interrupt, work, |member, why| Account::failed(member, why.to_owned())).await;
     Report::new(survey.organization.id, accounts, interrupt.stopped())
 }
 
-async fn account(access: &Access, member: &Member, stack: Option<&str>, interrupt: &Interrupt) -> Account {
+async fn account(access: &Access, member: &Member, stack: StackName<'_>, interrupt: &Interrupt) -> Account {
     if !member.is_active {
         return Account::suspended(member);
     }
@@ -154,7 +154,7 @@ async fn request_report(iam: &Iam, place: &mut Place) {
 async fn read(
     signed_in: SignedIn,
     member: &Member,
-    stack: Option<&str>,
+    stack: StackName<'_>,
     interrupt: &Interrupt,
 ) -> Result<Account, CliError> {
     let until = Instant::now() + TIME_LIMIT;
@@ -170,23 +170,24 @@ async fn read(
         account.warnings.extend(session.stack.as_ref().and_then(stack_name::unfinished));
         return Ok(account);
     }
-    let policy = stack_name::default_policy(&signed_in.caller)?;
+    let policy = stack.policy(&signed_in.caller)?;
     let defaults = GivenSettings::default().or_policy_by_name(&policy).resolve(None)?.settings;
     let status = account_status::read_without_policy(&signed_in.iam, &defaults, interrupt).await?;
     Ok(Account::read(member, status, false))
 }
 
 /// The account with the settings of its stack. `None` if there is neither a stack nor a policy.
-async fn open(signed_in: &SignedIn, stack: Option<&str>) -> Result<Option<Session>, CliError> {
+async fn open(signed_in: &SignedIn, stack: StackName<'_>) -> Result<Option<Session>, CliError> {
     let SignedIn { config, caller, .. } = signed_in;
-    let found = match StackName::of(stack).find(config, caller, None).await? {
+    let home = sign_in::home_region(config.region());
+    let found = match stack.find(config, &home, caller, None).await? {
         Some(stack) => {
-            let values = stack::settings(config, &sign_in::home_region(config.region()), &stack).await?;
+            let values = stack::settings(config, &home, &stack).await?;
             Some((stack, values))
         }
         None => None,
     };
-    Session::with_stack(signed_in.clone(), found, GivenSettings::default()).await
+    Session::with_stack(signed_in.clone(), found, &stack.policy_names(), GivenSettings::default()).await
 }
 
 /// The settings of an account are those of its own stack: one account's exemptions for all would be wrong.

@@ -18,6 +18,7 @@ use crate::error::{CliError, ExitStatus};
 use crate::organization::accounts::Selection;
 use crate::session::Flags;
 use crate::sign_in::{SignedIn, home_region};
+use crate::stack_name::StackName;
 use crate::terminal::{Interrupt, columns, one_line, print, spinner};
 use checks::{Check, State};
 use inventory::Inventory;
@@ -142,25 +143,19 @@ async fn read(flags: &Flags) -> Result<(SdkConfig, Inventory), CliError> {
             given.join(", ")
         )));
     }
-    let stack_name = flags.stack.as_deref().unwrap_or(crate::stack_name::NAME);
     let signed_in = SignedIn::new(&flags.sign_in).await?;
     let config = reading::with_timeout(&signed_in.config);
     let bar = spinner("reading the installation");
-    let inventory = Box::pin(inventory(signed_in, stack_name)).await;
+    let inventory = Box::pin(inventory(signed_in, flags.stack_name())).await;
     bar.finish_and_clear();
     Ok((config, inventory))
 }
 
 /// Reads the installation in the account of the caller.
-async fn inventory(SignedIn { config, caller, .. }: SignedIn, stack_name: &str) -> Inventory {
+async fn inventory(SignedIn { config, caller, .. }: SignedIn, stack: StackName<'_>) -> Inventory {
     let home = home_region(config.region());
-    let place = Place {
-        account: caller.account,
-        partition: caller.partition,
-        region: config.region().cloned().unwrap_or_else(|| home.clone()),
-        home,
-    };
-    reading::read(&config, &place, stack_name).await
+    let place = Place { caller, region: config.region().cloned().unwrap_or_else(|| home.clone()), home };
+    reading::read(&config, &place, stack).await
 }
 
 /// Checks for people: state, name, what was found; below it what to do. A fix is one line, so that it can be pasted.

@@ -15,6 +15,7 @@ use crate::organization::report::State;
 use crate::organization::survey::Survey;
 use crate::session::Flags;
 use crate::sign_in::SignedIn;
+use crate::stack_name::StackName;
 use crate::terminal::{Interrupt, new_table, one_line, print};
 
 /// Serialized, it is the object that `doctor --organization --format json` prints.
@@ -58,10 +59,10 @@ struct OrganizationTotals {
 pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) -> Result<ExitStatus, CliError> {
     let begin = Box::pin(Survey::begin(flags, &arguments.organization));
     let survey = interrupt.unless_stopped(begin).await?;
-    let stack_name = flags.stack.as_deref().unwrap_or(crate::stack_name::NAME);
+    let stack = flags.stack.clone();
     let work = |access: Arc<Access>, member: Member| {
-        let stack_name = stack_name.to_owned();
-        async move { Box::pin(Row::read(&access, member, &stack_name)).await }
+        let stack = stack.clone();
+        async move { Box::pin(Row::read(&access, member, StackName::of(stack.as_deref()))).await }
     };
     let rows =
         survey.rows(interrupt, work, |member, why| Row::unread(member.clone(), State::Failed, Some(why.to_owned())));
@@ -78,19 +79,19 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
 }
 
 impl Row {
-    async fn read(access: &Access, member: Member, stack_name: &str) -> Self {
+    async fn read(access: &Access, member: Member, stack: StackName<'_>) -> Self {
         if !member.is_active {
             return Self::unread(member, State::Suspended, None);
         }
         let mut place = access.place().await;
         match access.enter(&member, &mut place).await {
-            Ok(signed_in) => place.finish(Self::of_account(signed_in, member, stack_name)).await,
+            Ok(signed_in) => place.finish(Self::of_account(signed_in, member, stack)).await,
             Err(error) => Self::unread(member, State::Failed, Some(one_line(&error.to_string()))),
         }
     }
 
-    async fn of_account(signed_in: SignedIn, member: Member, stack_name: &str) -> Self {
-        let inventory = inventory(signed_in, stack_name).await;
+    async fn of_account(signed_in: SignedIn, member: Member, stack: StackName<'_>) -> Self {
+        let inventory = inventory(signed_in, stack).await;
         let checks = checks::judge(&inventory, RELEASE);
         let state = if matches!(inventory.stack, Ok(None)) { State::NotInstalled } else { State::Ok };
         Self {

@@ -17,7 +17,8 @@ use force_mfa::settings::{InStack, SETTINGS};
 
 use super::inventory::{Answer, Inventory, Resource, Stack, Trail, Unread};
 use crate::error::{CliError, FailedCall};
-use crate::{stack, stack_name};
+use crate::sign_in::Caller;
+use crate::stack_name::StackName;
 
 /// One call with its retries. Without it, a connection that is lost on the way would hold up the command for good.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,10 +26,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Whose account it is, and where it is read.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Twelve digits.
-    pub account: String,
-    /// Such as `aws` or `aws-cn`.
-    pub partition: String,
+    /// Whose account it is.
+    pub caller: Caller,
     /// The region that the operator's configuration names.
     pub region: Region,
     /// The home region of its partition.
@@ -36,21 +35,24 @@ pub struct Place {
 }
 
 /// Reads the installation of this name in the account that the configuration's credentials are of.
-pub async fn read(config: &SdkConfig, place: &Place, stack_name: &str) -> Inventory {
+pub async fn read(config: &SdkConfig, place: &Place, name: StackName<'_>) -> Inventory {
     let config = with_timeout(config);
     let in_home = config.to_builder().region(place.home.clone()).build();
     let (stack, stack_in_region, trails) = tokio::join!(
-        Box::pin(find_stack(&config, &place.home, stack_name)),
+        Box::pin(find_stack(&config, place, &place.home, name)),
         Box::pin(async {
             if place.region == place.home {
                 return Ok(None);
             }
-            find_stack(&config, &place.region, stack_name).await
+            find_stack(&config, place, &place.region, name).await
         }),
         Box::pin(delivery::trails(&in_home)),
     );
     // A StackSet's stack has a name of its own.
-    let stack_name = stack.as_ref().ok().and_then(Option::as_ref).map_or(stack_name, |(name, _)| name).to_owned();
+    let found = stack.as_ref().ok().and_then(Option::as_ref);
+    let stack_name = found.map_or(name.name(), |(found, _)| found).to_owned();
+    let prefix = found.and_then(|(_, stack)| stack.parameters.get("NamePrefix")).map_or(name.name(), String::as_str);
+    let prefix = prefix.to_owned();
     let stack = stack.map(|found| found.map(|(_, stack)| stack));
     let resources = match &stack {
         Ok(Some(_)) => Box::pin(resources(&in_home, &stack_name)).await,
@@ -58,7 +60,7 @@ pub async fn read(config: &SdkConfig, place: &Place, stack_name: &str) -> Invent
         Err(unread) => Err(unread.clone()),
     };
     let stack_in_region = stack_in_region.map(|found| found.map(|(_, stack)| stack.status));
-    let known = Known { stack_name, stack, stack_in_region, resources, trails };
+    let known = Known { stack_name, prefix, stack, stack_in_region, resources, trails };
     Box::pin(fill_in(&in_home, place, known)).await
 }
 
@@ -66,6 +68,8 @@ pub async fn read(config: &SdkConfig, place: &Place, stack_name: &str) -> Invent
 #[derive(Debug)]
 struct Known {
     stack_name: String,
+    /// The `NamePrefix` of the stack, else the name that was looked for.
+    prefix: String,
     stack: Answer<Option<Stack>>,
     stack_in_region: Answer<Option<String>>,
     resources: Answer<Vec<Resource>>,
@@ -74,15 +78,15 @@ struct Known {
 
 /// Reads what the stack names.
 async fn fill_in(config: &SdkConfig, place: &Place, known: Known) -> Inventory {
-    let Known { stack_name, stack, stack_in_region, resources, trails } = known;
+    let Known { stack_name, prefix, stack, stack_in_region, resources, trails } = known;
     let now = Utc::now();
     let output = |key: &str| stack.as_ref().ok()?.as_ref()?.outputs.get(key).cloned();
     let of_kind = |kind: &str| -> Answer<Vec<String>> {
         let resources = resources.as_ref().map_err(Clone::clone)?.iter();
         Ok(resources.filter(|resource| resource.kind == kind).map(|resource| resource.physical.clone()).collect())
     };
-    let Place { account, partition, .. } = place;
-    let by_name = || format!("arn:{partition}:iam::{account}:policy/{}", stack_name::NAME);
+    let Caller { account, partition, .. } = &place.caller;
+    let by_name = || format!("arn:{partition}:iam::{account}:policy/{prefix}");
     let policy_arn = output("PolicyArn").unwrap_or_else(by_name);
     let policy_name = policy_arn.rsplit('/').next().unwrap_or_default();
     let group_name = output("OverflowGroupName").unwrap_or_else(|| format!("{policy_name}-overflow"));
@@ -167,12 +171,17 @@ pub fn with_timeout(config: &SdkConfig) -> SdkConfig {
     config.to_builder().timeout_config(timeout).build()
 }
 
-/// The stack of this name, or the one that a `StackSet` made, which has the function of this name.
-async fn find_stack(config: &SdkConfig, region: &Region, name: &str) -> Answer<Option<(String, Stack)>> {
+/// The stack, and its own name.
+async fn find_stack(
+    config: &SdkConfig,
+    place: &Place,
+    region: &Region,
+    name: StackName<'_>,
+) -> Answer<Option<(String, Stack)>> {
     let unread =
         |answer: String, denied: bool| Unread { action: "cloudformation:DescribeStacks".to_owned(), answer, denied };
-    match stack::find(config, region, name, &[name.to_owned()]).await {
-        Ok(found) => Ok(found.map(|stack| (stack.stack_name().unwrap_or(name).to_owned(), described(&stack)))),
+    match name.find(config, region, &place.caller, None).await {
+        Ok(found) => Ok(found.map(|stack| (stack.stack_name().unwrap_or(name.name()).to_owned(), described(&stack)))),
         Err(error @ CliError::NotAllowed(_)) => Err(unread(error.to_string(), true)),
         Err(error) => Err(unread(error.to_string(), false)),
     }

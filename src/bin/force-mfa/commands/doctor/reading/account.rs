@@ -7,6 +7,7 @@ use aws_sdk_lambda::types::{Architecture, LastUpdateStatus, Runtime, State};
 
 use super::{Place, none_if};
 use crate::commands::doctor::inventory::{Answer, Function, Policy, Refused, RefusedBy, Role};
+use crate::sign_in::Caller;
 
 /// Lambda's word for what does not exist.
 const NOT_FOUND: &[&str] = &["ResourceNotFoundException"];
@@ -138,7 +139,7 @@ pub struct NeededCalls<'a> {
 impl NeededCalls<'_> {
     /// Resource, actions: the statements of `FunctionRole` in infra/template.yaml, which a test compares.
     fn all(&self, queue: Option<&str>) -> Vec<(String, &'static [&'static str])> {
-        let Place { account, partition, home, .. } = self.place;
+        let Place { caller: Caller { account, partition, .. }, home, .. } = self.place;
         let iam = format!("arn:{partition}:iam::{account}");
         let user = format!("{iam}:user/force-mfa-doctor");
         let group = format!("{iam}:group/{}", self.group);
@@ -179,7 +180,7 @@ pub async fn refused(
             .context_entries(context("iam:PolicyARN", calls.policy_arn))
             .context_entries(context("aws:RequestedRegion", calls.place.home.as_ref()))
             .context_entries(context("aws:PrincipalArn", &function.role))
-            .context_entries(context("aws:PrincipalAccount", &calls.place.account))
+            .context_entries(context("aws:PrincipalAccount", &calls.place.caller.account))
             .send()
             .await;
         let Some(answer) = none_if(ACTION, NO_SUCH_ENTITY, answer)? else { return Ok(Vec::new()) };
@@ -227,8 +228,7 @@ mod tests {
             .filter(|word| word.split(':').count() == 2 && !["iam:PolicyARN", "iam:", "logs:"].contains(word))
             .collect();
         let place = Place {
-            account: "123456789012".into(),
-            partition: "aws".into(),
+            caller: Caller { account: "123456789012".into(), partition: "aws".into(), arn: String::new() },
             region: aws_config::Region::from_static("us-east-1"),
             home: aws_config::Region::from_static("us-east-1"),
         };
