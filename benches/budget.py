@@ -37,7 +37,7 @@ def zip_bytes():
 
 def crates():
     cargo = os.environ.get("CARGO", "cargo")
-    tree = [cargo, "tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe", "--format", "{p}"]
+    tree = [cargo, "tree", "--locked", "--package", "force-mfa", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe", "--format", "{p}"]
     names = subprocess.run(tree, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return len(set(names.split("\n")) - {""}) - 1  # without the function's own
 

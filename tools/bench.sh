@@ -10,6 +10,6 @@ cargo=${CARGO:-cargo}
 status=0
 "$PYTHON" benches/lambda.py || status=$?
 # Last, since cargo bench leaves a function in target/release that unwinds. The next build puts the right one back.
-"$cargo" bench --locked --bench parts
+"$cargo" bench --locked --package parts
 "$cargo" bench --locked --features cli --bench organization
 exit "$status"

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 #[allow(dead_code, clippy::pedantic, reason = "the tests' IAM, of which this uses a part")]
-#[path = "../tests/support/fake_iam.rs"]
+#[path = "../../tests/support/fake_iam.rs"]
 mod fake_iam;
 
 const USERS: usize = 5000;
@@ -35,7 +35,7 @@ criterion_main!(benches);
 /// In report mode a new login profile is decided without a call: what is left is the function's own work.
 fn event(criterion: &mut Criterion) {
     let now = chrono::Utc::now().to_rfc3339();
-    let payload = include_str!("event.json").replace("{user}", "alice").replace("{time}", &now);
+    let payload = include_str!("../event.json").replace("{user}", "alice").replace("{time}", &now);
     let runtime = runtime();
     let handler = Handler::new(settings(), runtime.block_on(FakeIam::default().iam()));
     let until = Instant::now() + Duration::from_hours(1);
