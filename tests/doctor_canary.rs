@@ -243,8 +243,55 @@ async fn a_canary_whose_connection_is_lost_is_deleted_by_the_next() {
     assert_eq!(installation.users().await, std::slice::from_ref(&user));
 
     installation.stubs.lock().unwrap().hook = None;
+    // Another run could still use it for some minutes.
+    let told = ended(installation.begin("1s"));
+    assert!(told.err.contains(&format!("Left {user} alone: another run may use it until")), "{told:?}");
+    assert_eq!(installation.users().await, std::slice::from_ref(&user));
+    let over = Tag::builder().key("force-mfa-canary-ends-by").value("2026-01-01T00:00:00Z").build().unwrap();
+    installation.iam().tag_user().user_name(&user).tags(over).send().await.unwrap();
     let told = ended(installation.begin("1s"));
     assert!(told.err.contains(&format!("Deleted {user}, which an earlier run left behind")), "{told:?}");
+    assert!(installation.users().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_canaries_at_once_leave_each_other_alone() {
+    let installation = Installation::deploy().await;
+    let handler = handler(&installation).await;
+    let seen = note_passwords(&installation);
+    let first = installation.begin("5m");
+    let (user, _) = wait_for_password(&seen);
+
+    let second = ended(installation.begin("1s"));
+    assert_eq!(canary(&second).0, "fail", "{second:?}");
+    assert!(second.err.contains(&format!("Left {user} alone")), "{second:?}");
+    assert_eq!(installation.users().await, std::slice::from_ref(&user));
+
+    feed(&handler, &user).await;
+    assert_eq!(canary(&ended(first)).0, "ok");
+    assert!(installation.users().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_creation_is_cleaned_up() {
+    let installation = Installation::deploy().await;
+    let (runtime, iam) = (tokio::runtime::Handle::current(), installation.iam());
+    // The first try creates the user, and its answer is lost; the later ones are throttled.
+    let created = AtomicBool::new(false);
+    installation.set_hook(move |action, request| {
+        if action != "iam:CreateUser" {
+            return None;
+        }
+        if created.swap(true, Ordering::Relaxed) {
+            let throttled = error("Throttling", "Rate exceeded");
+            return Some(reply(400, "text/xml", throttled.split("\r\n\r\n").nth(1).unwrap()));
+        }
+        let tag = Tag::builder().key(TAG).value(TAG_VALUE).build().unwrap();
+        let call = iam.create_user().user_name(request.form("UserName").unwrap()).tags(tag);
+        runtime.block_on(call.send()).unwrap();
+        Some((0, Vec::new(), Vec::new()))
+    });
+    ended(installation.begin("1s")).ends(1, "was deleted");
     assert!(installation.users().await.is_empty());
 }
 

@@ -15,7 +15,7 @@ use super::checks::{Check, CheckName, State};
 use super::inventory::Inventory;
 use crate::error::{CliError, FailedCall};
 use crate::terminal::{Interrupt, can_ask, confirm, note, spinner};
-use user::{CanaryUsers, random_password, random_suffix};
+use user::{CanaryUsers, OtherCanaries, random_password, random_suffix};
 
 /// Between two looks at the user. The delivery of the event takes seconds to minutes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -68,15 +68,22 @@ impl Canary {
     pub async fn run(self, yes: bool, timeout: Duration, interrupt: &Interrupt) -> Result<Check, CliError> {
         let Self { users, user, account, policy_arn, .. } = &self;
         let mut signals = Signals::listen(interrupt)?;
-        let left = interrupt
+        let OtherCanaries { left_behind, in_use } = interrupt
             .unless_stopped(async {
                 users.require_deletion_rights(user, policy_arn).await?;
-                users.left_behind().await
+                users.others().await
             })
             .await?;
-        let also = match left.len() {
+        for (other, ends_by) in &in_use {
+            note(&format!(
+                "Left {other} alone: another run may use it until {}. If it is still there after that, the next run \
+                 deletes it.",
+                ends_by.format("%Y-%m-%d %H:%M UTC")
+            ));
+        }
+        let also = match left_behind.len() {
             0 => String::new(),
-            _ => format!(" It deletes first what an earlier run left behind: {}.", left.join(", ")),
+            _ => format!(" It deletes first what an earlier run left behind: {}.", left_behind.join(", ")),
         };
         let question = format!(
             "Account {account}: this creates the IAM user {user} with a password that nobody learns and without \
@@ -87,7 +94,7 @@ impl Canary {
             return Err(CliError::Usage(why.to_owned()));
         }
         confirm(yes, &question, interrupt).await?;
-        for left in &left {
+        for left in &left_behind {
             users.delete(left).await?;
             note(&format!("Deleted {left}, which an earlier run left behind."));
         }
@@ -108,7 +115,7 @@ impl Canary {
             }),
             (Err(end), Ok(())) => Err(end.told(&format!("the user {user} was deleted"))),
             (Err(end), Err(error)) => Err(end.told(&format!(
-                "the user {user} could not be deleted: {error}. Delete it, or run this again: {}",
+                "the user {user} could not be deleted: {error}. Delete it: {}",
                 user::how_to_delete(user)
             ))),
         }
@@ -116,7 +123,7 @@ impl Canary {
 
     async fn prove(&self, timeout: Duration, signals: &mut Signals<'_>) -> Result<Check, End> {
         let Self { users, user, policy_arn, .. } = self;
-        let begun = self.create(signals).await?;
+        let begun = self.create(timeout, signals).await?;
         note(&format!("Created the user {user}. It is deleted at the end; if not: {}", user::how_to_delete(user)));
         let bar = spinner("waiting for the policy");
         let (state, detail, fix) = loop {
@@ -153,10 +160,10 @@ impl Canary {
     }
 
     /// Creates the user with its password. Returns when the call was made that the function acts on.
-    async fn create(&self, signals: &Signals<'_>) -> Result<Instant, End> {
+    async fn create(&self, timeout: Duration, signals: &Signals<'_>) -> Result<Instant, End> {
         let password = random_password().map_err(End::NothingCreated)?;
         let created = Instant::now();
-        if let Err(call) = self.users.create(&self.user).await {
+        if let Err(call) = self.users.create(&self.user, timeout).await {
             return Err(not_created(call));
         }
         if signals.interrupt.stopped() {
@@ -233,9 +240,10 @@ fn not_created(call: FailedCall) -> End {
 }
 
 /// Answers of `CreateUser` that leave nothing behind
-/// (<https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateUser.html>, Errors), except `EntityAlreadyExists`:
-/// the first try may have succeeded, and its answer been lost.
-const REFUSED: [&str; 4] = ["InvalidInput", "LimitExceeded", "NoSuchEntity", "Throttling"];
+/// (<https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateUser.html>, Errors). `EntityAlreadyExists` and
+/// `Throttling` are not among them: they may be the answer to a later try, and the first one may have succeeded, and its
+/// answer been lost.
+const REFUSED: [&str; 3] = ["InvalidInput", "LimitExceeded", "NoSuchEntity"];
 
 /// Ctrl-C, and what ends a program from outside. Without listening to the latter, a closed terminal would leave the user
 /// behind.

@@ -6,6 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_iam::Client;
 use aws_sdk_iam::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_iam::types::Tag;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::error::{CliError, FailedCall};
 
@@ -15,11 +16,36 @@ pub const PREFIX: &str = "force-mfa-canary-";
 pub const TAG_KEY: &str = "force-mfa-canary";
 /// Its value.
 pub const TAG_VALUE: &str = "test user of force-mfa doctor - safe to delete";
+/// The key of the tag whose value is the time when the run that created the user has ended, whatever happens.
+const ENDS_BY_KEY: &str = "force-mfa-canary-ends-by";
 
 /// Tries of what IAM refuses in passing, and the wait between them. IAM shows a new user up to about 30 seconds late
 /// (terraform-provider-aws#2449), and the function may attach the policy between two steps of a deletion.
 const TRIES: u32 = 20;
 const WAIT: Duration = Duration::from_secs(2);
+
+/// A run takes its time-out, and less than this for the creation before it and the deletion after it.
+const CREATION_AND_DELETION: TimeDelta = TimeDelta::minutes(10);
+
+/// A user with the name of a canary.
+#[derive(Debug)]
+enum Found {
+    /// IAM shows no such user.
+    Missing,
+    /// It has another name, or not the tag.
+    Other,
+    /// A canary. Until this time, the run that created it may need it.
+    Canary { ends_by: Option<DateTime<Utc>> },
+}
+
+/// The canaries of other runs.
+#[derive(Debug, Default)]
+pub struct OtherCanaries {
+    /// Their runs have ended without deleting them.
+    pub left_behind: Vec<String>,
+    /// Their runs may still need them, until the time.
+    pub in_use: Vec<(String, DateTime<Utc>)>,
+}
 
 /// The canaries of one account.
 #[derive(Debug)]
@@ -33,12 +59,14 @@ impl CanaryUsers {
         Self { client: Client::new(config) }
     }
 
-    /// Creates a user.
-    pub async fn create(&self, user: &str) -> Result<(), FailedCall> {
+    /// Creates a user for a run with this time-out.
+    pub async fn create(&self, user: &str, timeout: Duration) -> Result<(), FailedCall> {
         const ACTION: &str = "iam:CreateUser";
+        let ends_by = (Utc::now() + timeout + CREATION_AND_DELETION).to_rfc3339_opts(SecondsFormat::Secs, true);
+        let tags = [(TAG_KEY, TAG_VALUE), (ENDS_BY_KEY, &ends_by)];
         // Key and value are there, and nothing else is required of a tag.
-        let tag = Tag::builder().key(TAG_KEY).value(TAG_VALUE).build().ok();
-        let call = self.client.create_user().user_name(user).set_tags(tag.map(|tag| vec![tag]));
+        let tags = tags.iter().filter_map(|(key, value)| Tag::builder().key(*key).value(*value).build().ok());
+        let call = self.client.create_user().user_name(user).set_tags(Some(tags.collect()));
         call.send().await.map(drop).map_err(|error| FailedCall::new(ACTION, &error))
     }
 
@@ -67,7 +95,7 @@ impl CanaryUsers {
     /// # Errors
     /// If a call is not allowed, or IAM does not answer.
     pub async fn require_deletion_rights(&self, user: &str, policy_arn: &str) -> Result<(), CliError> {
-        self.is_canary(user).await?;
+        self.look_up(user).await?;
         self.delete_password(user).await?;
         self.attached(user).await?;
         self.detach(user, policy_arn).await?;
@@ -75,32 +103,37 @@ impl CanaryUsers {
         Ok(())
     }
 
-    /// The canaries that exist.
+    /// The canaries that exist. Two runs at the same time must not delete each other's.
     ///
     /// # Errors
     /// If IAM does not answer.
-    pub async fn left_behind(&self) -> Result<Vec<String>, CliError> {
-        let mut left = Vec::new();
+    pub async fn others(&self) -> Result<OtherCanaries, CliError> {
+        let mut others = OtherCanaries::default();
         let mut pages = self.client.list_users().into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| FailedCall::new("iam:ListUsers", &error))?;
             for user in page.users.into_iter().filter(|user| user.user_name.starts_with(PREFIX)) {
-                if self.is_canary(&user.user_name).await? == Some(true) {
-                    left.push(user.user_name);
+                match self.look_up(&user.user_name).await? {
+                    Found::Missing | Found::Other => {}
+                    Found::Canary { ends_by: Some(time) } if Utc::now() < time => {
+                        others.in_use.push((user.user_name, time));
+                    }
+                    Found::Canary { .. } => others.left_behind.push(user.user_name),
                 }
             }
         }
-        Ok(left)
+        Ok(others)
     }
 
-    /// Whether a user has the name and the tag of a canary; `None` if IAM shows no such user.
-    async fn is_canary(&self, user: &str) -> Result<Option<bool>, FailedCall> {
+    async fn look_up(&self, user: &str) -> Result<Found, FailedCall> {
         let answer = self.client.get_user().user_name(user).send().await;
-        let Some(answer) = none_if_missing("iam:GetUser", answer)? else { return Ok(None) };
-        let tagged = answer
-            .user()
-            .is_some_and(|found| found.tags().iter().any(|tag| tag.key() == TAG_KEY && tag.value() == TAG_VALUE));
-        Ok(Some(tagged && user.starts_with(PREFIX)))
+        let Some(answer) = none_if_missing("iam:GetUser", answer)? else { return Ok(Found::Missing) };
+        let tag = |key: &str| answer.user()?.tags().iter().find(|tag| tag.key() == key).map(Tag::value);
+        if tag(TAG_KEY) != Some(TAG_VALUE) || !user.starts_with(PREFIX) {
+            return Ok(Found::Other);
+        }
+        let ends_by = tag(ENDS_BY_KEY).and_then(|time| DateTime::parse_from_rfc3339(time).ok());
+        Ok(Found::Canary { ends_by: ends_by.map(|time| time.to_utc()) })
     }
 
     /// Deletes a canary with all that was given to it. A user that IAM does not show may be one that it does not show
@@ -130,10 +163,10 @@ impl CanaryUsers {
     /// One try; whether the user was there to be deleted. The password goes first: the function puts the policy back only
     /// to a user that has one.
     async fn delete_once(&self, user: &str, seen: &mut bool) -> Result<bool, NotDeleted> {
-        match self.is_canary(user).await? {
-            None => return Ok(false),
-            Some(false) => return Err(NotDeleted::NoCanary),
-            Some(true) => *seen = true,
+        match self.look_up(user).await? {
+            Found::Missing => return Ok(false),
+            Found::Other => return Err(NotDeleted::NoCanary),
+            Found::Canary { .. } => *seen = true,
         }
         self.delete_password(user).await?;
         for arn in self.attached(user).await? {
