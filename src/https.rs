@@ -13,12 +13,12 @@ use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, Connec
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::base64;
 use aws_smithy_types::body::SdkBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore, crypto};
 
 /// Connections kept for the next call: an event needs one, and has another if a try fails. A sweep opens more and keeps
@@ -111,10 +111,8 @@ impl HttpConnector for Https {
 
 fn authorities() -> Result<RootCertStore, NoAuthorities> {
     let mut authorities = RootCertStore::empty();
-    // In one piece: rustls-native-certs reads a file a line at a time, and at times each certificate twice, which takes
-    // six times as long.
-    if let Some(pem) = bundle().and_then(|path| fs::read(path).ok()) {
-        authorities.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+    if let Some(pem) = bundle().and_then(|path| fs::read_to_string(path).ok()) {
+        authorities.add_parsable_certificates(certificates(&pem));
     }
     if authorities.is_empty() {
         // A directory of them, or a file that cannot be used: this tells why.
@@ -126,6 +124,15 @@ fn authorities() -> Result<RootCertStore, NoAuthorities> {
         }
     }
     Ok(authorities)
+}
+
+/// The certificates of a PEM file. Skips what it cannot read.
+///
+/// rustls reads PEM a byte at a time, which was half of the instructions of a cold start: see `docs/speed.md`.
+fn certificates(pem: &str) -> impl Iterator<Item = CertificateDer<'static>> {
+    let blocks = pem.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let texts = blocks.filter_map(|block| Some(block.split_once("-----END CERTIFICATE-----")?.0));
+    texts.filter_map(|text| base64::decode(text.lines().collect::<String>()).ok()).map(CertificateDer::from)
 }
 
 /// The one file that holds the certificate authorities, if there is one.
@@ -141,6 +148,7 @@ fn bundle() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::ServerName;
+    use rustls::pki_types::pem::PemObject;
     use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
     use rustls::{
         ClientConnection, Error, ServerConfig, ServerConnection, SignatureAlgorithm, SignatureScheme,
@@ -151,6 +159,29 @@ mod tests {
 
     const AUTHORITY: &[u8] = include_bytes!("../tests/fixtures/tls/authority.pem");
     const SERVER: &[u8] = include_bytes!("../tests/fixtures/tls/server.pem");
+
+    /// An authority that is left out is a server that is not trusted.
+    #[test]
+    fn a_pem_file_is_read_as_rustls_reads_it() {
+        let one = std::str::from_utf8(AUTHORITY).unwrap();
+        let other = std::str::from_utf8(SERVER).unwrap();
+        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        let system = bundle().map(|path| fs::read_to_string(path).unwrap()).unwrap_or_default();
+        assert!(one.contains("BEGIN") && (system.is_empty() || certificates(&system).count() > 50));
+        for pem in [
+            String::new(),
+            one.to_owned(),
+            one.replace('\n', "\r\n"),
+            format!("# Ă comment\n{one}\n\nsubject=a name\n{key}{other}"),
+            format!("{one}{broken}{other}"),
+            format!("{one}-----BEGIN CERTIFICATE-----\nAAAA\n"),
+            system,
+        ] {
+            let expected: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).collect();
+            assert_eq!(certificates(&pem).collect::<Vec<_>>(), expected, "{pem}");
+        }
+    }
 
     /// A certificate is public: what makes a server the one that it says it is are the authority, the name and the key.
     #[test]
