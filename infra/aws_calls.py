@@ -14,6 +14,7 @@ HOME_REGIONS = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn
 ABSENT = {
     "describe_stacks": ("ValidationError", "does not exist"),
     "describe_stack_set": ("StackSetNotFoundException", ""),
+    "describe_stack_instance": ("StackInstanceNotFoundException", ""),
     "get_object": ("NoSuchKey", ""),
     "head_object": ("404", ""),
 }

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import accounts
+import overrides
 import release
 import report
 import rollout_file
@@ -35,13 +36,7 @@ class Account:
         self.bucket, self.topic = bucket, topic
 
     def resolved_overrides(self):
-        """Each account's overrides. Units are resolved here, since StackSets take only units that are targets."""
-        resolved = {}
-        for override in self.document["overrides"]:
-            units = self.organization.accounts_of(override.get("organizational_units", []))
-            for account in {*override.get("accounts", []), *units}:
-                resolved[account] = resolved.get(account, {}) | override["parameters"]
-        return resolved
+        return overrides.resolve(self.organization, self.document)
 
     def published(self, keys):
         found = release.of_bucket(self.aws, self.bucket, keys)
@@ -70,10 +65,10 @@ class ManagementStacks:
             stacks.Deployment(aws, name) for name in (prefix, f"{prefix}-auditor", f"{prefix}-scp")
         )
 
-    def deploy(self, wanted, overrides):
+    def deploy(self, wanted, resolved):
         account, document, poll_seconds = self.account, self.account.document, self.account.arguments.poll_seconds
         if document["management_account"]:
-            own = overrides.get(account.aws.account)
+            own = resolved.get(account.aws.account)
             self.installation.deploy(account.installation_of(wanted, own), poll_seconds)
         if document["auditor"]:
             self.auditor.deploy(account.auditor_role(), poll_seconds)
@@ -98,12 +93,11 @@ class Rollout(Account):
         options = document | {"poll_seconds": arguments.poll_seconds}
         units, root = document["organizational_units"], self.organization.root()
         self.names = self.organization.accounts_of([*units, root])
-        below = self.organization.accounts_of(units)
+        below = {account: unit for unit in units for account in self.organization.accounts_below(unit)}
+        everywhere = dict.fromkeys(self.organization.accounts_below(root), root)
         self.installation = stack_sets.StackSet(aws, self.prefix, options, units, below, document["excluded_accounts"])
-        self.auditor = stack_sets.StackSet(aws, f"{self.prefix}-auditor", options, [root], self.names)
+        self.auditor = stack_sets.StackSet(aws, f"{self.prefix}-auditor", options, [root], everywhere)
         self.overrides = self.resolved_overrides()
-        # The accounts whose overrides were sent, when a run ends.
-        self.sent_to = set(self.overrides)
         self.management = ManagementStacks(self) if self.is_management else None
 
     def use_outputs(self, outputs):
@@ -126,6 +120,11 @@ class Rollout(Account):
                 "There is no artifact bucket yet, so no release in it: leave template_key and code_key empty."
             )
         return self.published({key: wanted[key] for key in ("template_key", "code_key")})
+
+    def read_overrides(self):
+        """What the accounts have that may have overrides: those that the file or the record names."""
+        named = self.record.overridden() | set(self.overrides)
+        self.installation.want_overrides({account: self.overrides.get(account, {}) for account in named})
 
     def check_accounts(self):
         """An account id with a typing error would leave its account without the override that was meant for it."""
@@ -174,6 +173,7 @@ def deploy_org(arguments):
     rollout = Rollout(arguments)
     document, folder = rollout.document, arguments.folder
     rollout.check_accounts()
+    rollout.read_overrides()
     wanted = rollout.wanted_release()
     # All is read and built. From here on AWS is changed.
     own = {
@@ -186,10 +186,10 @@ def deploy_org(arguments):
     release.publish(rollout.aws, rollout.bucket, wanted.files, is_new=rollout.stack.stack is None)
     # Written before the overrides are sent, with all accounts that may have some until they are: a run that is
     # interrupted in between must not forget any.
-    overridden = rollout.record.overridden() | set(rollout.overrides)
+    overridden = sorted(rollout.installation.overrides_wanted)
     said = {"rollout": document, "release": wanted.keys(), "canary": sorted(rollout.canary or [])}
-    rollout.record.write(rollout.bucket, folder, **said, overridden=sorted(overridden))
-    problems = bring(rollout, wanted, overridden)
+    rollout.record.write(rollout.bucket, folder, **said, overridden=overridden)
+    problems = bring(rollout, wanted)
     if rollout.management and rollout.canary is None:
         if problems:
             print("The management account's own stacks are left as they are, since an operation failed.")
@@ -201,24 +201,19 @@ def deploy_org(arguments):
     return finish(rollout, problems, wanted)
 
 
-def bring(rollout, wanted, overridden):
+def bring(rollout, wanted):
     """Both StackSets to what they should be. Returns what failed."""
     problems = []
     try:
         if rollout.arguments.remove:
             for remove in [remove for _, remove in rollout.left_over() if remove]:
                 remove()
-        rollout.installation.bring(rollout.installation_of(wanted), rollout.canary)
-        scope = overridden if rollout.canary is None else overridden & rollout.canary
-        problems += rollout.installation.override({a: rollout.overrides.get(a) for a in scope}, rollout.prefix)
+        problems += rollout.installation.bring(rollout.installation_of(wanted), rollout.canary)
     except stack_sets.OperationFailed as error:
         problems.append(error)
     # To see an account does not depend on its installation. A canary is about the release alone.
     if rollout.document["auditor"] and rollout.canary is None:
-        try:
-            rollout.auditor.bring(rollout.auditor_role())
-        except stack_sets.OperationFailed as error:
-            problems.append(error)
+        problems += rollout.auditor.bring(rollout.auditor_role())
     return problems
 
 
@@ -257,7 +252,7 @@ def status(arguments):
     """Shows how far a running operation is, and every account that is not current. Reads only."""
     rollout = Rollout(arguments)
     rollout.canary = set(rollout.record.last.get("canary", [])) or None
-    rollout.sent_to = rollout.record.overridden()
+    rollout.read_overrides()
     for stack_set in (rollout.installation, rollout.auditor):
         running = stack_set.running_operation()
         if running:

@@ -32,12 +32,22 @@ def show(rollout):
         todo = " make deploy-org REMOVE=1 deletes it." if remove else " docs/rollout.md#take-accounts-out"
         print(f"Not in {rollout.file}, but still there: {what}.{todo}")
         is_behind = True
-    # Accounts that joined since the overrides were sent have the stack, but not their overrides.
-    rollout.organization.below_unit.clear()
-    for account in sorted(set(rollout.resolved_overrides()) - rollout.sent_to):
-        print(f"{account} joined meanwhile and does not have its overrides yet: run make deploy-org.")
+    for account, what in without_overrides(rollout):
+        print(f"{account} {what}: run make deploy-org.")
         is_behind = True
     return is_behind
+
+
+def without_overrides(rollout):
+    """Accounts whose overrides are not those of the file, as far as this run was for them."""
+    installation = rollout.installation
+    differing = installation.override_differences(installation.accounts & (rollout.canary or installation.accounts))
+    for account in sorted(differing):
+        yield account, "does not have the overrides that the file gives to it"
+    # Accounts that joined since the overrides were read have the stack, but not their overrides.
+    rollout.organization.below_unit.clear()
+    for account in sorted(rollout.resolved_overrides().keys() - installation.overrides_wanted.keys()):
+        yield account, "joined meanwhile and does not have its overrides yet"
 
 
 def show_accounts(rollout, stack_set):

@@ -6,6 +6,7 @@ unnoticed, and a canary could not be told apart. The quotations are of AWS's API
 import collections
 import time
 
+import overrides
 import templates
 from aws_calls import Passing, RolloutError
 
@@ -28,15 +29,18 @@ class StackSet:
             "FailureTolerancePercentage": options["failure_tolerance_percentage"],
             "MaxConcurrentPercentage": options["max_concurrent_percentage"],
         }
-        # `everybody` are all accounts below the units; `accounts` those that get a stack.
-        self.units, self.everybody, self.excluded = set(units), set(everybody), set(excluded)
+        # `everybody` are all accounts below the units, each with its unit; `accounts` those that get a stack.
+        self.units, self.unit_of, self.excluded = set(units), everybody, set(excluded)
+        self.everybody = set(everybody)
         self.accounts = self.everybody - self.excluded
+        # The overrides that accounts should have, and those that they have, of the accounts that may have some.
+        self.overrides_wanted, self.overrides_now = {}, {}
         self.read()
 
     def read(self):
         answer = self.aws.read("cloudformation", "describe_stack_set", **self.itself)
         self.definition = answer and answer["StackSet"]
-        self.instances, self.target_units = {}, set()
+        self.instances, self.target_units, self.overrides_now = {}, set(), {}
         if self.definition:
             self.read_instances()
             pages = self.aws.pages(
@@ -47,12 +51,41 @@ class StackSet:
     def read_instances(self):
         summaries = self.aws.pages("cloudformation", "list_stack_instances", "Summaries", **self.itself)
         self.instances = {summary["Account"]: summary for summary in summaries}
+        self.overrides_now = {a: has for a, has in self.overrides_now.items() if a in self.instances}
+        self.read_overrides(self.overrides_wanted.keys() - self.overrides_now.keys())
+
+    def want_overrides(self, wanted):
+        """Tells which overrides accounts should have (none: an empty mapping), and reads those that they have."""
+        self.overrides_wanted = wanted
+        self.read_overrides(wanted)
+
+    def read_overrides(self, accounts):
+        """What the accounts have. Only DescribeStackInstance shows it, one account a call, so we do not ask for all."""
+        for account in sorted(self.instances.keys() & accounts):
+            answer = self.aws.read(
+                "cloudformation", "describe_stack_instance", **self.itself,
+                StackInstanceAccount=account, StackInstanceRegion=self.aws.region,
+            )  # fmt: skip
+            listed = answer["StackInstance"].get("ParameterOverrides", []) if answer else []
+            found = {one["ParameterKey"]: one["ParameterValue"] for one in listed}
+            # `override` sends the name's prefix to an account that has no overrides.
+            self.overrides_now[account] = {n: v for n, v in found.items() if (n, v) != ("NamePrefix", self.name)}
+
+    def overrides_of(self, accounts):
+        """The overrides of those accounts that an operation can change. Of an INOPERABLE one: "Stacks in this state are
+        excluded from further UpdateStackSet operations." """
+        return {
+            account: self.overrides_now[account]
+            for account in self.overrides_now.keys() & accounts
+            if self.instances[account]["Status"] != "INOPERABLE"
+        }
 
     def not_current(self):
         return {account for account, instance in self.instances.items() if instance["Status"] != "CURRENT"}
 
     def bring(self, wanted, canary=None):
-        """The definition to what it should be, and a stack to every account; with `canary` to those accounts only."""
+        """The definition to what it should be, and a stack with its overrides to every account; with `canary` to those
+        accounts only. Returns the failures."""
         scope = self.accounts if canary is None else self.accounts & canary
         self.wait_for_running_operation()
         if self.definition is None:
@@ -64,24 +97,52 @@ class StackSet:
             )  # fmt: skip
             if not self.aws.dry_run:
                 self.read()
-            self.create(scope)
-        elif canary is None:
+            return self.create(scope, wanted.parameters)
+        # "You can only override the parameter values that are specified in the StackSet."
+        present = {parameter["ParameterKey"] for parameter in self.definition.get("Parameters", [])}
+        failures = []
+        if canary is not None:
+            failures = self.create(scope, present)
+            if failures:
+                return failures
+        failures += self.override(overrides.additions(self.overrides_of(scope), self.overrides_wanted, present))
+        # Accounts that the update would give another value than their override has.
+        lacking = {
+            account
+            for account, has in self.overrides_of(scope).items()
+            if overrides.lacking(wanted.parameters | has, self.overrides_wanted[account], present)
+        }
+        failed = self.update(wanted, None if canary is None else scope & set(self.instances), lacking)
+        if failed:
+            return failures + failed
+        failures += self.override(self.override_differences(scope - lacking))
+        if canary is None:
             # The definition first: if the older release is what fails in the missing accounts, the new one is the cure.
-            self.update(wanted, None)
-            self.create(scope)
-        else:
-            self.create(scope)
-            self.update(wanted, scope & set(self.instances))
+            failures += self.create(scope, wanted.parameters)
+        return failures
 
-    def update(self, wanted, accounts):
+    def override_differences(self, accounts):
+        return overrides.differences(self.overrides_of(accounts), self.overrides_wanted)
+
+    def update(self, wanted, accounts, lacking):
         """The definition, and with it all stacks, or those of `accounts` only: the others stay as they are, OUTDATED.
         "Repeating this StackSet operation with a new operation ID retries all stack instances whose status is
-        OUTDATED." """
+        OUTDATED." It is not sent while accounts are `lacking` overrides. Returns the failures."""
         behind = self.not_current() & (self.accounts if accounts is None else accounts)
         is_auto = AUTO_DEPLOYMENT.items() <= self.definition.get("AutoDeployment", {}).items()
         if wanted.is_same(self.definition["TemplateBody"], self.definition) and is_auto and not behind:
             print(f"{self.name}: the StackSet is up to date.")
-            return
+            return []
+        if lacking:
+            reasons = [f"\n  {a}: {self.instances[a].get('StatusReason', '')}" for a in sorted(lacking)]
+            return [
+                OperationFailed(
+                    f"{self.name}: the StackSet was not updated, since these accounts could not be given their "
+                    "overrides, and the parameters for all would hold for them. Fix the cause. If that takes this "
+                    "update, give these parameters the value of the override for all first. Then run this again."
+                    + "".join(reasons)
+                )
+            ]
         request = wanted.request | {"OperationPreferences": self.preferences}
         if accounts is not None:
             request |= {"DeploymentTargets": self.only(accounts), "Regions": [self.aws.region]}
@@ -90,45 +151,51 @@ class StackSet:
             request |= {"AutoDeployment": AUTO_DEPLOYMENT}
         who = "all stacks" if accounts is None else f"the stacks of {', '.join(sorted(accounts))}"
         print(f"{self.name}: update {who} ...", flush=True)
-        self.operate("update_stack_set", request, wanted.files)
+        return self.attempt("update_stack_set", request, wanted.files)
 
-    def create(self, accounts):
-        """Stacks where they are missing. The call also makes its units targets of automatic deployment."""
-        missing = accounts - set(self.instances)
-        if missing:
-            print(f"{self.name}: create stacks in {len(missing)} accounts ...", flush=True)
-            self.operate("create_stack_instances", self.in_region(self.targets(missing)))
+    def create(self, accounts, names):
+        """Stacks where they are missing, with their overrides of the parameters `names`. The call also makes its units
+        targets of automatic deployment. Returns the failures."""
+        missing, failures = accounts - set(self.instances), []
+        wanted = {a: overrides.of_template(self.overrides_wanted.get(a, {}), names) for a in missing}
+        for parameters, group in overrides.grouped(wanted):
+            print(f"{self.name}: create stacks in {len(group)} accounts with {in_words(parameters)} ...", flush=True)
+            # Accounts that join just now must not get the overrides of others, so the accounts are named.
+            targets = intersection(self.units, group) if parameters else self.targets(group)
+            request = self.in_region(targets)
+            if parameters:
+                request |= {"ParameterOverrides": templates.as_list(parameters)}
+            failures += self.attempt("create_stack_instances", request)
             if self.aws.dry_run:  # So that what follows is shown too.
-                self.instances |= {account: {"Status": "CURRENT"} for account in missing}
-        elif accounts == self.accounts and self.units - self.target_units:
+                self.instances |= {
+                    account: {"Status": "CURRENT", "OrganizationalUnitId": self.unit_of[account]} for account in group
+                }
+                self.overrides_now |= dict.fromkeys(self.overrides_wanted.keys() & group, parameters)
+        if not missing and accounts == self.accounts and self.units - self.target_units:
             units = sorted(self.units - self.target_units)
             print(f"{self.name}: {', '.join(units)}: deploy to accounts that join ...", flush=True)
             targets = {"OrganizationalUnitIds": units, "AccountFilterType": "NONE"}
             if self.excluded:
                 targets |= {"Accounts": sorted(self.excluded), "AccountFilterType": "DIFFERENCE"}
-            self.operate("create_stack_instances", self.in_region(targets))
+            failures += self.attempt("create_stack_instances", self.in_region(targets))
+        return failures
 
-    def override(self, overrides, prefix):
-        """Sends each account its overrides; one that has none any more follows the parameters for all. Overrides belong
-        to the instance and survive updates, but an account that joins has none: so they are sent at each run.
-        Returns the failures."""
-        groups = collections.defaultdict(set)
-        for account in set(self.instances) & self.accounts & set(overrides):
+    def override(self, to_send):
+        """Sends overrides to accounts that have a stack; an account that is sent none follows the parameters for all.
+        Overrides belong to the instance and survive updates. Returns the failures."""
+        failures = []
+        for parameters, group in overrides.grouped(to_send):
+            print(f"{self.name}: give {len(group)} accounts {in_words(parameters)} ...", flush=True)
             # "To set an overridden parameter back to the value specified in the StackSet, specify a parameter list but
             # don't include the parameter in the list." The list may not be empty, and NamePrefix is the same in all.
-            given = overrides[account] or {"NamePrefix": prefix}
-            groups[tuple(sorted(given.items()))].add(account)
-        failures = []
-        for parameters, accounts in sorted(groups.items()):
-            said = ", ".join(f"{name}={value}" for name, value in parameters)
-            print(f"{self.name}: override {said} in {len(accounts)} accounts ...")
-            request = self.in_region(self.only(accounts))
-            try:
-                self.operate(
-                    "update_stack_instances", request | {"ParameterOverrides": templates.as_list(dict(parameters))}
-                )
-            except OperationFailed as error:
-                failures.append(error)  # The next group is other accounts.
+            listed = templates.as_list(parameters or {"NamePrefix": self.name})
+            request = self.in_region(self.only(group)) | {"ParameterOverrides": listed}
+            failures += self.attempt("update_stack_instances", request)  # The next group is other accounts.
+            # AWS does not document what an account has after a failure.
+            if self.aws.dry_run:
+                self.overrides_now |= dict.fromkeys(group, parameters)
+            else:
+                self.read_overrides(group)
         return failures
 
     def remove(self, accounts=(), units=(), retain=False):
@@ -136,17 +203,18 @@ class StackSet:
         if units:
             targets = {"OrganizationalUnitIds": sorted(units), "AccountFilterType": "NONE"}
         else:
-            targets = self.only(accounts, {self.instances[account]["OrganizationalUnitId"] for account in accounts})
+            targets = self.only(accounts)
         print(f"{self.name}: delete stacks of {', '.join(sorted(accounts or units))} ...", flush=True)
         self.operate("delete_stack_instances", self.in_region(targets) | {"RetainStacks": retain})
         if targets["AccountFilterType"] == "NONE":
             self.target_units -= set(units)
 
-    def only(self, accounts, units=None):
+    def only(self, accounts):
         """DeploymentTargets for some accounts, each of which has a stack. An operation takes units that are targets
-        only, so the accounts are named beside them."""
-        units = sorted(units or self.units)
-        return {"OrganizationalUnitIds": units, "Accounts": sorted(accounts), "AccountFilterType": "INTERSECTION"}
+        only, so the accounts are named beside them. A unit of the file may not be a target yet; these are, as "the
+        organization root ID or organizational unit (OU) IDs that you specified for DeploymentTargets"."""
+        units = {self.instances[account].get("OrganizationalUnitId") for account in accounts} - {None}
+        return intersection(units or self.units, accounts)
 
     def targets(self, accounts):
         """The same for accounts without a stack. These may be nearly all, so the shorter list is named: the accounts
@@ -155,7 +223,7 @@ class StackSet:
         if not others:
             return {"OrganizationalUnitIds": units, "AccountFilterType": "NONE"}
         if len(accounts) <= len(others):
-            return self.only(accounts)
+            return intersection(self.units, accounts)
         return {"OrganizationalUnitIds": units, "Accounts": sorted(others), "AccountFilterType": "DIFFERENCE"}
 
     def in_region(self, targets):
@@ -163,6 +231,14 @@ class StackSet:
 
     def change(self, operation, files=None, **request):
         return self.aws.change("cloudformation", operation, files, **self.itself, **request)
+
+    def attempt(self, operation, request, files=None):
+        """An operation whose failure is returned, in a list."""
+        try:
+            self.operate(operation, request, files)
+        except OperationFailed as error:
+            return [error]
+        return []
 
     def operate(self, operation, request, files=None):
         """Starts an operation and waits for it. Afterwards the instances are read again."""
@@ -242,3 +318,11 @@ class StackSet:
                 return
             # One page of results has 100 accounts: of many accounts we ask less often.
             time.sleep(self.poll_seconds * (1 + count // 100))
+
+
+def intersection(units, accounts):
+    return {"OrganizationalUnitIds": sorted(units), "Accounts": sorted(accounts), "AccountFilterType": "INTERSECTION"}
+
+
+def in_words(parameters):
+    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "no overrides"

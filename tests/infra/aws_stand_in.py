@@ -42,6 +42,7 @@ class Instance:
     overrides: dict = field(default_factory=dict)
     template: str = ""
     parameters: dict = field(default_factory=dict)
+    history: list = field(default_factory=list)  # the parameters that the stack had, one after the other
     status: str = "OUTDATED"
     detailed: str = "PENDING"
     reason: str = ""
@@ -89,6 +90,8 @@ class AwsStandIn:
         self.calls, self.all_calls = [], []
         self.faults = {}  # operation: list of errors, one a call; the last one stays if it is not None
         self.failing = {}  # account: reason why its stack cannot be deployed
+        # Whether an instance has the overrides of an operation that failed for it. AWS does not document it.
+        self.keeps_overrides_of_failures = False
         self.hooks = {}  # operation: called before it, once
         self.stack_status = "CREATE_COMPLETE"  # of stacks that are created
         self.steps = 2  # how many looks an operation takes
@@ -242,7 +245,8 @@ class AwsStandIn:
         self.units[unit].append(account)
         for stack_set in self.stack_sets.values():
             if any(account in self.below(target) for target in stack_set.units):
-                stack_set.instances[account] = Instance(unit)
+                target = next(target for target in stack_set.units if account in self.below(target))
+                stack_set.instances[account] = Instance(target)
                 self.deploy(stack_set, account)
 
     # ------------------------------------------------------------------------------------------- stacks
@@ -376,6 +380,23 @@ class AwsStandIn:
             **({"NextToken": str(start + 2)} if start + 2 < len(instances) else {}),
         }
 
+    def DescribeStackInstance(self, caller, StackSetName, StackInstanceAccount, StackInstanceRegion, CallAs="SELF"):
+        one = self.stack_set(caller, StackSetName, CallAs)
+        assert StackInstanceRegion == REGION
+        if StackInstanceAccount not in one.instances:
+            raise AwsError("StackInstanceNotFoundException", f"Stack instance of {StackInstanceAccount} not found", 404)
+        instance = one.instances[StackInstanceAccount]
+        overrides = [{"ParameterKey": k, "ParameterValue": v} for k, v in instance.overrides.items()]
+        return {
+            "StackInstance": {
+                "Account": StackInstanceAccount,
+                "Region": REGION,
+                "Status": instance.status,
+                "OrganizationalUnitId": instance.unit,
+                "ParameterOverrides": overrides,
+            }
+        }
+
     def ListStackSetAutoDeploymentTargets(self, caller, StackSetName, CallAs="SELF"):
         one = self.stack_set(caller, StackSetName, CallAs)
         return {"Summaries": [{"OrganizationalUnitId": unit, "Regions": [REGION]} for unit in sorted(one.units)]}
@@ -396,17 +417,19 @@ class AwsStandIn:
         self.check_parameters(template, given)
         if (template, pairs(given["Parameters"])) != (one.template, one.parameters):
             for instance in one.instances.values():
-                instance.status = "OUTDATED"
+                instance.status = "INOPERABLE" if instance.status == "INOPERABLE" else "OUTDATED"
         one.template, one.parameters, one.tags = template, pairs(given["Parameters"]), tags(given)
         one.auto_deployment = given.get("AutoDeployment", one.auto_deployment)
-        accounts = list(one.instances)
+        # "Stacks in this state are excluded from further UpdateStackSet operations."
+        accounts = [account for account, instance in one.instances.items() if instance.status != "INOPERABLE"]
         if "DeploymentTargets" in given:
             accounts = self.targeted(one, given["DeploymentTargets"])
             self.need_instances(one, accounts)
         return self.operate(one, "UPDATE", given, [(account, self.deploy) for account in accounts])
 
-    def CreateStackInstances(self, caller, StackSetName, CallAs="SELF", **given):
+    def CreateStackInstances(self, caller, StackSetName, CallAs="SELF", ParameterOverrides=None, **given):
         one = self.stack_set(caller, StackSetName, CallAs)
+        overrides = self.overrides(one, ParameterOverrides)
         assert given["Regions"] == [REGION]
         targets = given["DeploymentTargets"]
         if "Accounts" in targets and "AccountFilterType" not in targets:
@@ -416,22 +439,39 @@ class AwsStandIn:
         for account in accounts:
             unit = next(u for u in targets["OrganizationalUnitIds"] if account in self.below(u))
             one.instances.setdefault(account, Instance(unit))
-        return self.operate(one, "CREATE", given, [(account, self.deploy) for account in accounts])
+        deploy = self.deployment_with(overrides)
+        return self.operate(one, "CREATE", given, [(account, deploy) for account in accounts])
 
     def UpdateStackInstances(self, caller, StackSetName, CallAs="SELF", ParameterOverrides=None, **given):
         one = self.stack_set(caller, StackSetName, CallAs)
         accounts = self.targeted(one, given["DeploymentTargets"])
         self.need_instances(one, accounts)
-        if ParameterOverrides == []:
+        overrides = self.overrides(one, ParameterOverrides)
+        deploy = self.deployment_with(overrides)
+        return self.operate(one, "UPDATE", given, [(account, deploy) for account in accounts])
+
+    def overrides(self, one, listed):
+        if listed == []:
             raise AwsError("ValidationError", "an empty list")
+        # "You can only override the parameter values that are specified in the StackSet."
+        unknown = pairs(listed or []).keys() - one.parameters.keys()
+        if unknown:
+            raise AwsError("ValidationError", f"Parameters {unknown} are not specified in the StackSet")
+        return None if listed is None else pairs(listed)
 
-        def override(stack_set, account):
-            # With a list, a parameter that is not in it goes back to the StackSet's value; without one all stay.
-            if ParameterOverrides is not None:
-                stack_set.instances[account].overrides = pairs(ParameterOverrides)
-            return self.deploy(stack_set, account)
+    def deployment_with(self, overrides):
+        """With overrides, a parameter that is not among them goes back to the StackSet's value; with None all stay."""
 
-        return self.operate(one, "UPDATE", given, [(account, override) for account in accounts])
+        def deploy(stack_set, account):
+            instance = stack_set.instances[account]
+            before = instance.overrides
+            instance.overrides = before if overrides is None else overrides
+            reason = self.deploy(stack_set, account)
+            if reason and not self.keeps_overrides_of_failures:
+                instance.overrides = before
+            return reason
+
+        return deploy
 
     def DeleteStackInstances(self, caller, StackSetName, CallAs="SELF", RetainStacks=False, **given):
         one = self.stack_set(caller, StackSetName, CallAs)
@@ -478,6 +518,7 @@ class AwsStandIn:
             instance.status, instance.detailed, instance.reason = "OUTDATED", "FAILED", self.failing[account]
             return self.failing[account]
         instance.template, instance.parameters = stack_set.template, stack_set.parameters | instance.overrides
+        instance.history.append(instance.parameters)
         instance.status, instance.detailed, instance.reason = "CURRENT", "SUCCEEDED", ""
         return None
 

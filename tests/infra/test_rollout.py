@@ -152,13 +152,25 @@ def test_a_canary_alone_gets_the_release(organization, operator):
 
     [update] = organization.sent("UpdateStackSet")
     assert update["DeploymentTargets"] == {
-        "OrganizationalUnitIds": [SANDBOX, WORK],
+        "OrganizationalUnitIds": [WORK],
         "Accounts": [THREE],
         "AccountFilterType": "INTERSECTION",
     }
     statuses = {account: i.status for account, i in installed(organization).instances.items()}
     assert statuses == {SECURITY: "OUTDATED", THREE: "CURRENT", FOUR: "OUTDATED", FIVE: "OUTDATED"}
     assert "3 accounts wait for the release" in said
+
+
+def test_a_canary_after_a_unit_was_added_names_targets_only(organization, operator):
+    operator.change(organizational_units=[WORK], canary_accounts=[THREE])
+    operator.deploy()
+    operator.binary("release 2")
+    operator.change(organizational_units=[WORK, SANDBOX])
+    operator.deploy("--canary")
+
+    assert {a for a, i in installed(organization).instances.items() if i.status == "CURRENT"} == {THREE}
+    operator.deploy()
+    assert {i.status for i in installed(organization).instances.values()} == {"CURRENT"}
 
 
 def test_the_run_after_a_canary_gives_the_release_to_all(organization, operator):
@@ -239,7 +251,7 @@ def test_one_unit_enforces_while_the_others_report(organization, operator):
     assert stack_set.effective(FIVE)["ExistingUsers"] == "enforce"
     assert stack_set.effective(THREE)["ExistingUsers"] == "report"
     # The unit is no target of its own, so CloudFormation would refuse it.
-    [sent] = organization.sent("UpdateStackInstances")
+    [_, sent] = organization.sent("CreateStackInstances")
     assert sent["DeploymentTargets"] == {
         "OrganizationalUnitIds": [ROOT],
         "Accounts": [FIVE],
@@ -313,13 +325,14 @@ def test_an_account_that_joins_later_gets_the_overrides_at_the_next_run(organiza
     operator.deploy()
     organization.join("666666666666", SANDBOX)
     assert installed(organization).effective("666666666666")["ExistingUsers"] == "report"
-    assert "666666666666 joined meanwhile" in operator.run("rollout-status", expect=1)
+    assert "666666666666 does not have the overrides" in operator.run("rollout-status", expect=1)
     operator.deploy()
 
     assert installed(organization).effective("666666666666")["ExistingUsers"] == "enforce"
 
 
 def test_an_account_that_joins_during_the_run_is_named(organization, operator):
+    operator.deploy()
     operator.change(overrides=[{"organizational_units": [SANDBOX], "parameters": {"ExistingUsers": "enforce"}}])
     organization.hooks["UpdateStackInstances"] = lambda: organization.join("666666666666", SANDBOX)
     said = operator.deploy(expect=1)
@@ -446,6 +459,7 @@ READS = [
     "ListAccountsForParent", "ListChildren", "ListRoots",
 ]  # fmt: skip
 LATER_READS = ["GetTemplate", "ListStackInstances", "ListStackSetAutoDeploymentTargets", "ListObjectsV2", "GetObject"]
+LATER_READS += ["DescribeStackInstance"]
 
 
 @pytest.mark.parametrize("operation", READS)
@@ -458,6 +472,7 @@ def test_a_read_that_fails_at_first_is_no_absence(organization, operator, operat
 
 @pytest.mark.parametrize("operation", LATER_READS)
 def test_a_read_that_fails_later_is_no_absence(organization, operator, operation):
+    operator.change(overrides=[{"accounts": [THREE], "parameters": {"Mode": "report"}}])
     operator.deploy()
     operator.binary("release 2")
     for error, code in FAULTS:
@@ -668,12 +683,6 @@ def test_a_dry_run_changes_nothing_and_prints_commands(organization, operator):
     for command in commands:
         assert "--region us-east-1" in command
         assert json.loads(command.split("--cli-input-json ")[1].strip("'"))
-
-
-def test_a_first_dry_run_shows_the_overrides_too(organization, operator):
-    operator.change(overrides=[{"accounts": [THREE], "parameters": {"Mode": "report"}}])
-
-    assert "aws cloudformation update-stack-instances" in operator.deploy(dry_run=True)
 
 
 def test_a_dry_run_after_that_prints_what_a_run_sends(organization, operator):

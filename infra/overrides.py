@@ -1,0 +1,51 @@
+"""Parameter overrides: what accounts have, what the file gives them, and what an account is sent when.
+
+An override protects its account from the parameters for all, and these may become stricter in the same run. So it is
+in place before they are sent, and nothing is taken from an account until they are. Every function takes and returns
+values; each account's overrides are a mapping of names to texts."""
+
+import collections
+
+
+def resolve(organization, document):
+    """The overrides that the file gives to each account. StackSets take only units that are targets, so units are
+    resolved to accounts here. If two overrides give an account the same parameter, the later one wins."""
+    resolved = collections.defaultdict(dict)
+    for override in document["overrides"]:
+        units = organization.accounts_of(override.get("organizational_units", []))
+        for account in {*override.get("accounts", []), *units}:
+            resolved[account] |= {name: str(value) for name, value in override["parameters"].items()}
+    return dict(resolved)
+
+
+def of_template(overrides, names):
+    """Those of the parameters `names`, which a template has: CloudFormation refuses others."""
+    return {name: value for name, value in overrides.items() if name in names}
+
+
+def lacking(has, wanted, names):
+    """What the file gives to an account, but the account does not have, of the parameters `names`."""
+    return {name: value for name, value in of_template(wanted, names).items() if has.get(name) != value}
+
+
+def additions(has, wanted, names):
+    """What to send to each account before the definition changes: what the account has, and what it lacks. What the
+    file no longer gives to it stays: it would go back to the old value for all, which may be stricter."""
+    return {
+        account: of_template(has[account], names) | more
+        for account in has.keys() & wanted.keys()
+        if (more := lacking(has[account], wanted[account], names))
+    }
+
+
+def differences(has, wanted):
+    """What to send to each account once the definition is in place: exactly what the file gives to it."""
+    return {account: wanted[account] for account in has.keys() & wanted.keys() if has[account] != wanted[account]}
+
+
+def grouped(overrides):
+    """The accounts by what they are sent, as one operation takes one list for all of its accounts."""
+    groups = collections.defaultdict(set)
+    for account, parameters in overrides.items():
+        groups[tuple(sorted(parameters.items()))].add(account)
+    return [(dict(parameters), accounts) for parameters, accounts in sorted(groups.items())]

@@ -1,0 +1,311 @@
+"""Overrides and the parameters for all in one run: what is sent when, and which parameters each stack had meanwhile."""
+
+import json
+
+import pytest
+
+import templates
+from aws_stand_in import LATER, SANDBOX, SECURITY, WORK, AwsError
+
+THREE, FOUR, FIVE = "333333333333", "444444444444", "555555555555"
+STRICT = {"ExistingUsers": "enforce"}
+
+
+def protect(*accounts, **parameters):
+    return {"accounts": list(accounts), "parameters": parameters or {"Mode": "report"}}
+
+
+def stack_set(organization):
+    return organization.stack_sets["force-mfa"]
+
+
+def history(organization, account, *names):
+    """The values that the account's stack had, one after the other, each once."""
+    values = [tuple(p[name] for name in names) for p in stack_set(organization).instances[account].history]
+    values = [value for i, value in enumerate(values) if i == 0 or value != values[i - 1]]
+    return [value[0] for value in values] if len(names) == 1 else values
+
+
+def sent(organization):
+    """Each operation on the StackSet: its name, the accounts that it names, its overrides."""
+    return [
+        (
+            operation,
+            call.get("DeploymentTargets", {}).get("Accounts"),
+            {p["ParameterKey"]: p["ParameterValue"] for p in call.get("ParameterOverrides", [])},
+        )
+        for operation, call in organization.calls
+        if operation in ("CreateStackInstances", "UpdateStackInstances", "UpdateStackSet")
+    ]
+
+
+def test_new_accounts_are_created_with_their_overrides(organization, operator):
+    operator.change(parameters=STRICT, overrides=[protect(THREE), protect(FIVE, ExistingUsers="report")])
+    operator.deploy()
+
+    assert sent(organization) == [
+        ("CreateStackInstances", [SECURITY, FOUR], {}),
+        ("CreateStackInstances", [FIVE], {"ExistingUsers": "report"}),
+        ("CreateStackInstances", [THREE], {"Mode": "report"}),
+    ]
+    assert history(organization, THREE, "Mode") == ["report"]
+    assert history(organization, FIVE, "ExistingUsers") == ["report"]
+
+
+def test_accounts_with_overrides_are_named_one_by_one(organization, operator):
+    # With the units alone, an account that joins just now would get overrides that the file does not give to it.
+    operator.change(organizational_units=[SANDBOX], overrides=[protect(FIVE)])
+    operator.deploy()
+
+    [created] = organization.sent("CreateStackInstances")
+    assert created["DeploymentTargets"] == {
+        "OrganizationalUnitIds": [SANDBOX],
+        "Accounts": [FIVE],
+        "AccountFilterType": "INTERSECTION",
+    }
+
+
+def test_a_failed_group_does_not_keep_the_next_one_from_its_stacks(organization, operator):
+    organization.failing[FIVE] = "not authorized"
+    operator.change(overrides=[protect(FIVE, ExistingUsers="enforce"), protect(THREE)])
+    operator.deploy(expect=1)
+
+    assert history(organization, THREE, "Mode") == ["report"]
+
+
+def test_a_protected_account_never_has_the_stricter_parameters(organization, operator):
+    operator.deploy()
+    operator.change(parameters=STRICT, overrides=[protect(THREE)])
+    operator.deploy()
+
+    assert sent(organization) == [("UpdateStackInstances", [THREE], {"Mode": "report"}), ("UpdateStackSet", None, {})]
+    assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
+    assert history(organization, FOUR, "ExistingUsers") == ["report", "enforce"]
+
+
+def test_a_failed_update_does_not_take_the_protection(organization, operator):
+    operator.deploy()
+    organization.failing[FIVE] = "not authorized"
+    operator.change(parameters=STRICT, overrides=[protect(THREE)])
+    operator.deploy(expect=1)
+
+    assert stack_set(organization).instances[THREE].overrides == {"Mode": "report"}
+    assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
+
+
+@pytest.mark.parametrize("tolerance", [0, 100])
+def test_without_the_protection_the_stricter_parameters_are_not_sent(organization, operator, tolerance):
+    operator.change(failure_tolerance_percentage=tolerance)
+    operator.deploy()
+    organization.failing[THREE] = "explicit deny in a service control policy"
+    operator.change(parameters=STRICT, overrides=[protect(THREE), protect(FOUR, ExistingUsers="report")])
+    said = operator.deploy(expect=1)
+
+    assert {operation for operation, _, _ in sent(organization)} == {"UpdateStackInstances"}
+    assert "the StackSet was not updated" in said
+    assert f"{THREE}: explicit deny in a service control policy" in said
+    assert "Fix the cause" in said
+    # The next group of accounts got its overrides all the same.
+    assert stack_set(organization).instances[FOUR].overrides == {"ExistingUsers": "report"}
+
+    organization.failing.clear()
+    operator.deploy()
+    assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
+    assert history(organization, FOUR, "ExistingUsers") == ["report"]
+
+
+def test_an_override_with_the_value_for_all_keeps_nobody_back(organization, operator):
+    operator.deploy()
+    organization.failing[THREE] = "a fault of the old release"
+    operator.binary("release 2")
+    operator.change(overrides=[protect(THREE, ExistingUsers="report")], failure_tolerance_percentage=100)
+    organization.hooks["UpdateStackSet"] = organization.failing.clear
+    operator.deploy()
+
+    assert stack_set(organization).instances[THREE].overrides == {"ExistingUsers": "report"}
+
+
+def test_an_override_that_is_there_although_its_operation_failed_is_enough(organization, operator):
+    operator.deploy()
+    organization.keeps_overrides_of_failures = True
+    organization.failing[THREE] = "Rate exceeded"
+    operator.change(parameters=STRICT, overrides=[protect(THREE)], failure_tolerance_percentage=50)
+    organization.hooks["UpdateStackSet"] = organization.failing.clear
+    operator.deploy(expect=1)
+
+    assert organization.sent("UpdateStackSet")
+    assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
+
+
+def test_an_account_that_no_update_reaches_keeps_nobody_back(organization, operator):
+    operator.deploy()
+    stack_set(organization).instances[THREE].status = "INOPERABLE"
+    operator.change(parameters=STRICT, overrides=[protect(THREE)])
+    operator.deploy(expect=1)
+
+    assert history(organization, FOUR, "ExistingUsers") == ["report", "enforce"]
+
+
+def test_what_leaves_an_override_never_has_the_old_value_for_all(organization, operator):
+    operator.change(parameters=STRICT, overrides=[protect(THREE, ExistingUsers="report")])
+    operator.deploy()
+    operator.change(parameters={}, overrides=[protect(THREE, CredentialScope="console-only")])
+    operator.deploy()
+
+    assert sent(organization) == [
+        ("UpdateStackInstances", [THREE], {"CredentialScope": "console-only", "ExistingUsers": "report"}),
+        ("UpdateStackSet", None, {}),
+        ("UpdateStackInstances", [THREE], {"CredentialScope": "console-only"}),
+    ]
+    assert history(organization, THREE, "ExistingUsers") == ["report"]
+
+
+def test_a_failed_update_keeps_what_leaves_an_override(organization, operator):
+    operator.change(parameters=STRICT, overrides=[protect(THREE, ExistingUsers="report")])
+    operator.deploy()
+    organization.failing[FIVE] = "not authorized"
+    operator.change(parameters={}, overrides=[])
+    operator.deploy(expect=1)
+    assert not organization.sent("UpdateStackInstances")
+
+    organization.failing.clear()
+    operator.deploy()
+    assert stack_set(organization).instances[THREE].overrides.keys() == {"NamePrefix"}
+    assert history(organization, THREE, "ExistingUsers") == ["report"]
+
+
+def test_a_parameter_that_only_the_new_template_has_follows_the_update(organization, operator):
+    operator.deploy()
+    one = stack_set(organization)
+    one.template = one.template.replace("ExemptTag", "ExemptLabel")
+    del one.parameters["ExemptTag"]
+    operator.change(overrides=[protect(THREE, Mode="report", ExemptTag="mfa-exempt")])
+    operator.deploy()
+
+    assert sent(organization) == [
+        ("UpdateStackInstances", [THREE], {"Mode": "report"}),
+        ("UpdateStackSet", None, {}),
+        ("UpdateStackInstances", [THREE], {"Mode": "report", "ExemptTag": "mfa-exempt"}),
+    ]
+
+
+def test_a_run_that_changes_nothing_sends_nothing(organization, operator):
+    operator.change(overrides=[protect(THREE), protect(FIVE, LogRetentionDays=90)])
+    operator.deploy()
+    operator.change(overrides=[protect(THREE)])
+    operator.deploy()
+    operator.deploy()
+
+    assert organization.calls == []
+
+
+def test_only_accounts_that_may_have_overrides_are_asked_for_them(organization, operator):
+    operator.change(overrides=[protect(THREE)])
+    operator.deploy()
+    organization.all_calls.clear()
+    operator.deploy()
+
+    asked = [call["StackInstanceAccount"] for name, call in organization.all_calls if name == "DescribeStackInstance"]
+    assert set(asked) == {THREE}
+
+
+def test_an_override_that_somebody_took_away_is_put_back(organization, operator):
+    operator.change(overrides=[protect(THREE)])
+    operator.deploy()
+    stack_set(organization).instances[THREE].overrides = {}
+    assert f"{THREE} does not have the overrides" in operator.run("rollout-status", expect=1)
+    operator.deploy()
+
+    assert stack_set(organization).instances[THREE].overrides == {"Mode": "report"}
+
+
+def test_overrides_that_cannot_be_seen_keep_the_stricter_parameters_back(organization, operator):
+    operator.deploy()
+    operator.change(parameters=STRICT, overrides=[protect(THREE)])
+    organization.faults["DescribeStackInstance"] = [None, AwsError("Throttling", "Rate exceeded")]
+    operator.deploy(expect=1)
+
+    assert not organization.sent("UpdateStackSet")
+
+
+# ---------------------------------------------------------------------------------------------------- canary
+
+
+def test_a_canary_gets_its_overrides_first_and_the_others_are_not_touched(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    operator.change(parameters=STRICT, overrides=[protect(THREE, FOUR)])
+    operator.deploy("--canary")
+
+    assert sent(organization) == [
+        ("UpdateStackInstances", [THREE], {"Mode": "report"}),
+        ("UpdateStackSet", [THREE], {}),
+    ]
+    assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
+    assert history(organization, FOUR, "Mode", "ExistingUsers") == [("enforce", "report")]
+
+    operator.deploy()
+    assert ("enforce", "enforce") not in history(organization, FOUR, "Mode", "ExistingUsers")
+
+
+def test_a_new_canary_account_is_created_with_its_overrides_then_updated(organization, operator):
+    operator.change(organizational_units=[WORK], canary_accounts=[THREE])
+    operator.deploy()
+    operator.change(
+        organizational_units=[WORK, SANDBOX], canary_accounts=[FIVE], parameters=STRICT, overrides=[protect(FIVE)]
+    )
+    operator.deploy("--canary")
+
+    assert sent(organization) == [
+        ("CreateStackInstances", [FIVE], {"Mode": "report"}),
+        ("UpdateStackSet", [FIVE], {}),
+    ]
+    assert history(organization, FIVE, "Mode", "ExistingUsers") == [("report", "report"), ("report", "enforce")]
+
+
+def test_a_canary_without_its_protection_is_not_updated(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    organization.failing[THREE] = "explicit deny"
+    operator.change(parameters=STRICT, overrides=[protect(THREE)])
+    said = operator.deploy("--canary", expect=1)
+
+    assert not organization.sent("UpdateStackSet")
+    assert f"{THREE}: explicit deny" in said
+
+
+# --------------------------------------------------------------------------------------------------- dry run
+
+
+def printed(said):
+    commands = [line.split(maxsplit=3) for line in said.splitlines() if line.startswith("aws cloudformation")]
+    return [
+        (name.title().replace("-", ""), json.loads(rest.split("--cli-input-json ")[1].strip("'")))
+        for _, _, name, rest in commands
+    ]
+
+
+@pytest.mark.parametrize("options", [(), ("--canary",)])
+def test_a_dry_run_prints_all_that_a_run_sends(organization, operator, options):
+    operator.change(organizational_units=[WORK], overrides=[protect(THREE)])
+    operator.deploy()
+    operator.change(
+        organizational_units=[WORK, SANDBOX, LATER],
+        canary_accounts=[THREE, FIVE],
+        parameters=STRICT,
+        overrides=[protect(THREE, ExistingUsers="report"), protect(FIVE)],
+    )
+    shown = printed(operator.deploy(*options, dry_run=True))
+    assert organization.calls == []
+    operator.deploy(*options)
+
+    assert shown == [(name, call) for name, call in organization.calls if name != "PutObject"]
+    assert len(shown) == 4
+
+
+def test_a_first_dry_run_shows_the_overrides_too(operator):
+    operator.change(overrides=[protect(THREE)])
+    shown = printed(operator.deploy(dry_run=True))
+
+    assert shown[-1][0] == "CreateStackInstances"
+    assert shown[-1][1]["ParameterOverrides"] == templates.as_list({"Mode": "report"})
