@@ -126,6 +126,11 @@ class Rollout(Account):
         named = self.record.overridden() | set(self.overrides)
         self.installation.want_overrides({account: self.overrides.get(account, {}) for account in named})
 
+    def may_have_overrides(self):
+        """The accounts that the next run asks for their overrides: those of the file, and those that still have some.
+        A suspended or excluded account, or one whose reset failed, must not be forgotten."""
+        return set(self.overrides) | {account for account, has in self.installation.overrides_now.items() if has}
+
     def check_accounts(self):
         """An account id with a typing error would leave its account without the override that was meant for it."""
         known = set(self.installation.accounts) | {self.organization.management_account}
@@ -196,7 +201,7 @@ def deploy_org(arguments):
         else:
             rollout.management.deploy(wanted, rollout.overrides)
     if not problems and rollout.canary is None and not rollout.aws.dry_run:
-        rollout.record.write(rollout.bucket, folder, **said, overridden=sorted(rollout.overrides))
+        rollout.record.write(rollout.bucket, folder, **said, overridden=sorted(rollout.may_have_overrides()))
     print(f"release: {json.dumps(wanted.keys())}")
     return finish(rollout, problems, wanted)
 

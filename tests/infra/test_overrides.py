@@ -5,7 +5,7 @@ import json
 import pytest
 
 import templates
-from aws_stand_in import LATER, SANDBOX, SECURITY, WORK, AwsError
+from aws_stand_in import BUCKET, LATER, SANDBOX, SECURITY, WORK, AwsError
 
 THREE, FOUR, FIVE = "333333333333", "444444444444", "555555555555"
 STRICT = {"ExistingUsers": "enforce"}
@@ -226,6 +226,65 @@ def test_overrides_that_cannot_be_seen_keep_the_stricter_parameters_back(organiz
     operator.deploy(expect=1)
 
     assert not organization.sent("UpdateStackSet")
+
+
+# ------------------------------------------------------------------------------------ accounts to ask next time
+
+
+def recorded(organization):
+    key = max(key for _, key in organization.objects if key.startswith("rollout/"))
+    return json.loads(organization.objects[BUCKET, key])["overridden"]
+
+
+def exclude(organization, operator):
+    operator.change(excluded_accounts=[FOUR])
+
+
+def include(organization, operator):
+    operator.change(excluded_accounts=[])
+
+
+def suspend(organization, operator):
+    organization.states[FOUR] = "SUSPENDED"
+
+
+def reactivate(organization, operator):
+    organization.states.clear()
+
+
+def fail(organization, operator):
+    organization.failing[FOUR] = "explicit deny"
+    operator.change(failure_tolerance_percentage=100)
+
+
+def recover(organization, operator):
+    organization.failing.clear()
+
+
+@pytest.mark.parametrize(
+    ("leave", "come_back", "code"), [(exclude, include, 1), (suspend, reactivate, 0), (fail, recover, 1)]
+)
+def test_an_override_that_cannot_be_reset_now_is_reset_later(organization, operator, leave, come_back, code):
+    operator.change(overrides=[protect(THREE, FOUR)])
+    operator.deploy()
+    operator.change(overrides=[])
+    leave(organization, operator)
+    operator.deploy(expect=code)
+    assert recorded(organization) == [FOUR]
+
+    come_back(organization, operator)
+    operator.deploy()
+    assert "Mode" not in stack_set(organization).instances[FOUR].overrides
+    assert recorded(organization) == []
+
+
+def test_an_account_whose_stack_is_gone_is_not_asked_again(organization, operator):
+    operator.change(overrides=[protect(FOUR)])
+    operator.deploy()
+    operator.change(overrides=[], excluded_accounts=[FOUR])
+    operator.deploy("--remove")
+
+    assert recorded(organization) == []
 
 
 # ---------------------------------------------------------------------------------------------------- canary
