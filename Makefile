@@ -180,9 +180,9 @@ deploy: $(if $(RELEASE),$(if $(DRY_RUN),,$(VENV)/.stamp),sam-build) ## One accou
 deploy-org: $(VENV)/.stamp ## The organization, as rollout.json says: CANARY=1, REMOVE=1, ROLLOUT=file.json
 	$(rollout) deploy-org $(if $(CANARY),--canary) $(if $(REMOVE),--remove)
 
-deploy-management: $(VENV)/.stamp ## The management account's own stacks, as `make deploy-org` says at its end
+deploy-management: $(VENV)/.stamp ## The management account's own stacks, as `make deploy-org` says at its end: REMOVE=1
 	$(rollout) deploy-management --artifact-bucket "$(ARTIFACT_BUCKET)" --alarm-topic-arn "$(ALARM_TOPIC_ARN)" \
-		--template-key "$(TEMPLATE_KEY)" --code-key "$(CODE_KEY)"
+		--template-key "$(TEMPLATE_KEY)" --code-key "$(CODE_KEY)" $(if $(REMOVE),--remove)
 
 rollout-status: $(VENV)/.stamp ## Every account that is not current, with the reason and what to do
 	$(rollout) rollout-status

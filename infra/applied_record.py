@@ -15,6 +15,7 @@ class AppliedRecord:
             key = max(item["Key"] for item in keys)
             self.number = int(Path(key).stem)
             self.last = json.loads(aws.read("s3", "get_object", Bucket=bucket, Key=key)["Body"].read())
+        self.before = self.last.get("rollout", {})  # The file that was applied before this run.
 
     def overridden(self):
         return set(self.last.get("overridden", []))

@@ -1,5 +1,6 @@
 """The steps of `make deploy-org`, and of what looks at it or takes it away. Each step finds what is done already."""
 
+import functools
 import json
 import shlex
 import sys
@@ -75,6 +76,19 @@ class ManagementStacks:
         if document["scp"]["enabled"]:
             scp = Deployable(INFRA / "scp.yaml", rollout_file.scp_parameters(document), account.tags)
             self.scp.deploy(scp, poll_seconds)
+
+
+    def left_over(self):
+        """The stacks that are there although the file does not have them: words, and what deletes each."""
+        document = self.account.document
+        is_wanted = {
+            self.installation: document["management_account"],
+            self.auditor: document["auditor"],
+            self.scp: document["scp"]["enabled"],
+        }
+        for stack in (stack for stack, wanted in is_wanted.items() if stack.stack and not wanted):
+            delete = functools.partial(stack.delete, self.account.arguments.poll_seconds)
+            yield f"the stack {stack.name} of the management account", delete
 
 
 class Rollout(Account):
@@ -166,11 +180,8 @@ class Rollout(Account):
             yield f"the stacks of {', '.join(sorted(extra))}", lambda: installation.remove(accounts=extra)
         if not self.document["auditor"] and self.auditor.definition:
             yield f"the StackSet {self.auditor.name}", self.auditor.delete
-        if self.management and not self.document["scp"]["enabled"] and self.management.scp.stack:
-            yield (
-                f"the stack {self.management.scp.name}",
-                lambda: self.management.scp.delete(self.arguments.poll_seconds),
-            )
+        if self.management:
+            yield from self.management.left_over()
 
 
 def deploy_org(arguments):
@@ -230,14 +241,23 @@ def finish(rollout, problems, wanted):
     for problem in problems:
         print(problem, file=sys.stderr)
     is_behind = report.show(rollout)
-    document = rollout.document
-    needs_management = document["management_account"] or document["auditor"] or document["scp"]["enabled"]
-    if needs_management and rollout.management is None and rollout.canary is None:
+    needed, before = stacks_of_management(rollout.document), stacks_of_management(rollout.record.before)
+    # What the file no longer has stays there too, and only that account can see it.
+    remains = before - needed if rollout.canary is not None else before | needed
+    if remains and rollout.management is None:
         named = {"ROLLOUT": rollout.file, "ARTIFACT_BUCKET": rollout.bucket, "ALARM_TOPIC_ARN": rollout.topic}
         named |= {"TEMPLATE_KEY": wanted.template_key, "CODE_KEY": wanted.code_key}
+        named |= {"REMOVE": "1"} if rollout.arguments.remove else {}
         print("What remains, with the management account's credentials, since StackSets never reach that account:")
         print("  make deploy-management " + " ".join(f"{name}={shlex.quote(value)}" for name, value in named.items()))
     return 1 if problems or is_behind else 0
+
+
+def stacks_of_management(document):
+    """Which stacks a file gives to the management account."""
+    installation, auditor = document.get("management_account"), document.get("auditor")
+    is_wanted = {"installation": installation, "auditor": auditor, "scp": document.get("scp", {}).get("enabled")}
+    return {name for name, wanted in is_wanted.items() if wanted}
 
 
 def deploy_management(arguments):
@@ -249,8 +269,15 @@ def deploy_management(arguments):
         )
     account.use(arguments.artifact_bucket, arguments.alarm_topic_arn)
     wanted = account.published({"template_key": arguments.template_key, "code_key": arguments.code_key})
-    ManagementStacks(account).deploy(wanted, account.resolved_overrides())
-    return 0
+    management = ManagementStacks(account)
+    if arguments.remove:
+        for _, remove in management.left_over():
+            remove()
+    management.deploy(wanted, account.resolved_overrides())
+    if account.aws.dry_run:
+        print("Dry run: nothing was changed.")
+        return 0
+    return 1 if report.show_left_over(account.file, management.left_over(), "make deploy-management") else 0
 
 
 def status(arguments):

@@ -28,14 +28,20 @@ def show(rollout):
     for stack_set in (rollout.installation, rollout.auditor):
         if stack_set.definition:
             is_behind |= show_accounts(rollout, stack_set)
-    for what, remove in rollout.left_over():
-        todo = " make deploy-org REMOVE=1 deletes it." if remove else " docs/rollout.md#take-accounts-out"
-        print(f"Not in {rollout.file}, but still there: {what}.{todo}")
-        is_behind = True
+    is_behind |= show_left_over(rollout.file, rollout.left_over(), "make deploy-org")
     for account, what in without_overrides(rollout):
         print(f"{account} {what}: run make deploy-org.")
         is_behind = True
     return is_behind
+
+
+def show_left_over(file, left_over, command):
+    """Prints what stands in AWS beside the file. Whether there is anything."""
+    left_over = list(left_over)
+    for what, remove in left_over:
+        todo = f" {command} REMOVE=1 deletes it." if remove else " docs/rollout.md#take-accounts-out"
+        print(f"Not in {file}, but still there: {what}.{todo}")
+    return bool(left_over)
 
 
 def without_overrides(rollout):

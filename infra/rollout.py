@@ -155,7 +155,7 @@ def main(words=None):
     keys = [
         (f"--{name}", {"required": True}) for name in ("artifact-bucket", "alarm-topic-arn", "template-key", "code-key")
     ]
-    command("deploy-management", organization_rollout.deploy_management, *keys)
+    command("deploy-management", organization_rollout.deploy_management, ("--remove", flag), *keys)
     command("rollout-status", organization_rollout.status)
     command("remove-org", organization_rollout.remove_org, ("--confirm", {"default": ""}), ("--retain", flag))
     command("import-template", import_template)

@@ -530,17 +530,69 @@ def test_from_the_management_account_its_own_stack_is_deployed_too(organization,
 def test_from_another_account_the_command_that_remains_is_named(organization, operator):
     operator.change(management_account=True, auditor=AUDITOR)
     said = operator.deploy()
-    command = next(line for line in said.splitlines() if "make deploy-management" in line).split()
-    named = dict(word.split("=", 1) for word in command[2:])
-
     operator.account = "MANAGEMENT"
-    keys = [option for name in ("ARTIFACT_BUCKET", "ALARM_TOPIC_ARN", "TEMPLATE_KEY", "CODE_KEY")
-            for option in (f"--{name.lower().replace('_', '-')}", named[name])]  # fmt: skip
+    keys = options_that_remain(said)
     operator.run("deploy-management", *keys)
     assert (MANAGEMENT, "force-mfa") in organization.stacks
     assert (MANAGEMENT, "force-mfa-auditor") in organization.stacks
     operator.run("deploy-management", *keys)
     assert organization.calls == []
+
+
+def options_that_remain(said):
+    """The options of the `make deploy-management` command that a run prints."""
+    command = next(line for line in said.splitlines() if "make deploy-management" in line).split()
+    named = dict(word.split("=", 1) for word in command[2:])
+    options = [option for name in ("ARTIFACT_BUCKET", "ALARM_TOPIC_ARN", "TEMPLATE_KEY", "CODE_KEY")
+               for option in (f"--{name.lower().replace('_', '-')}", named[name])]  # fmt: skip
+    return [*options, *(["--remove"] if "REMOVE" in named else [])]
+
+
+OF_MANAGEMENT = ["force-mfa", "force-mfa-auditor", "force-mfa-scp"]
+
+
+def stacks_of_management(organization):
+    return sorted(name for account, name in organization.stacks if account == MANAGEMENT and name in OF_MANAGEMENT)
+
+
+def test_what_leaves_the_file_leaves_the_management_account_when_told(organization, operator):
+    operator.account = "MANAGEMENT"
+    operator.change(call_as="SELF", management_account=True, auditor=AUDITOR, scp={"enabled": True})
+    operator.deploy()
+    assert stacks_of_management(organization) == OF_MANAGEMENT
+    operator.change(management_account=False, scp={})
+    del operator.document["auditor"]
+    operator.change()
+    said = operator.deploy(expect=1)
+    for name in OF_MANAGEMENT:
+        assert f"the stack {name} of the management account. make deploy-org REMOVE=1 deletes it." in said
+    assert operator.run("rollout-status", expect=1).count("of the management account") == 3
+    assert stacks_of_management(organization) == OF_MANAGEMENT
+
+    operator.deploy("--remove")
+    assert stacks_of_management(organization) == []
+
+
+def test_from_another_account_the_command_that_remains_names_what_left_the_file(organization, operator):
+    operator.change(management_account=True, auditor=AUDITOR, scp={"enabled": True})
+    keys = options_that_remain(operator.deploy())
+    operator.account = "MANAGEMENT"
+    operator.run("deploy-management", *keys)
+    assert stacks_of_management(organization) == OF_MANAGEMENT
+
+    operator.account = "SECURITY"
+    operator.change(management_account=False, scp={})
+    del operator.document["auditor"]
+    operator.change()
+    keys = options_that_remain(operator.deploy("--remove"))
+    operator.account = "MANAGEMENT"
+    said = operator.run("deploy-management", *keys[:-1], expect=1)
+    for name in OF_MANAGEMENT:
+        assert f"the stack {name} of the management account. make deploy-management REMOVE=1 deletes it." in said
+    assert organization.calls == []
+    assert operator.run("deploy-management", *keys, dry_run=True).count("aws cloudformation delete-stack") == 3
+    operator.run("deploy-management", *keys)
+    assert stacks_of_management(organization) == []
 
 
 # --------------------------------------------------------------------------------------------------- auditor
