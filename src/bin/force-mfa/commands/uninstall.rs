@@ -21,6 +21,11 @@ use crate::terminal::{Interrupt, ask, can_ask, note, note_dry_run, one_line, pri
 const CONFLICT_PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 
+/// The rules of infra/template.yaml, whose names begin with the `NamePrefix`. The account that owns the StackSets has
+/// another rule with that prefix, of infra/organization.yaml, which does not call the function.
+const RULES: [&str; 6] =
+    ["console-users", "sweep", "first-sweep", "changed-policy", "changed-function", "changed-alarms"];
+
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -103,7 +108,7 @@ async fn agree(policy: &PolicyArn, interrupt: &Interrupt) -> Result<(), CliError
     }
 }
 
-/// The rules of the stack: the policy's name begins theirs.
+/// The rules of the stack that are on: the policy's name begins theirs.
 async fn enabled_rules(session: &Session, policy: &PolicyArn) -> Result<Vec<String>, CliError> {
     let prefix = policy.name();
     let config = aws_sdk_eventbridge::config::Builder::from(&session.config).region(session.home.clone()).build();
@@ -115,8 +120,8 @@ async fn enabled_rules(session: &Session, policy: &PolicyArn) -> Result<Vec<Stri
         let page = call.send().await.map_err(|error| FailedCall::new("events:ListRules", &error))?;
         for rule in page.rules.unwrap_or_default() {
             let name = rule.name.unwrap_or_default();
-            let ours = name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-            if ours && rule.state != Some(RuleState::Disabled) {
+            let rest = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-'));
+            if rest.is_some_and(|rest| RULES.contains(&rest)) && rule.state != Some(RuleState::Disabled) {
                 rules.push(name);
             }
         }
@@ -227,5 +232,19 @@ where
             Some(pause) if call.code() == Some("DeleteConflict") => tokio::time::sleep(*pause).await,
             _ => return Err(call.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_are_those_of_the_template() {
+        let template = include_str!("../../../../infra/template.yaml");
+        let rules = template.split("    Type: AWS::Events::Rule\n").skip(1);
+        let name = |rule: &'static str| rule.split("Name: !Sub ${NamePrefix}-").nth(1)?.lines().next();
+        let names: Vec<&str> = rules.filter_map(name).collect();
+        assert_eq!(names, RULES);
     }
 }
