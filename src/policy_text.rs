@@ -19,9 +19,9 @@ use statement::{ANY, Answer, Call, OneOrMany, Statement, USER, any};
 /// What a policy's text does to a console session without MFA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It denies everyday calls, and does not deny enrolling a device.
+    /// It denies everyday calls and those by which a user frees itself, and does not deny enrolling a device.
     Enforcing,
-    /// It does not deny this everyday call.
+    /// It does not deny this call, which is one of those.
     NotEnforcing(&'static str),
     /// It denies this call, without which a user cannot enrol a device: a lock-out.
     BlocksEnrolment(&'static str),
@@ -65,6 +65,34 @@ const EVERYDAY: &[(&str, &str)] = &[
     ("secretsmanager:GetSecretValue", "arn:PARTITION:secretsmanager:…:ACCOUNT:secret:…"),
 ];
 
+/// By these calls a user frees itself: takes the policy away, also from the overflow group or by another text, or gets
+/// further rights. `POLICY` stands for the policy itself. An enforcing policy denies each of these on every resource.
+const FREEING: &[(&[&str], &[&str])] = &[
+    (
+        &[
+            "iam:AttachUserPolicy",
+            "iam:DeleteUserPermissionsBoundary",
+            "iam:DeleteUserPolicy",
+            "iam:DetachUserPolicy",
+            "iam:PutUserPermissionsBoundary",
+            "iam:PutUserPolicy",
+        ],
+        &["arn:PARTITION:iam::ACCOUNT:user/‡", "arn:PARTITION:iam::ACCOUNT:user/…"],
+    ),
+    (
+        &[
+            "iam:AddUserToGroup",
+            "iam:AttachGroupPolicy",
+            "iam:DeleteGroupPolicy",
+            "iam:DetachGroupPolicy",
+            "iam:PutGroupPolicy",
+            "iam:RemoveUserFromGroup",
+        ],
+        &["arn:PARTITION:iam::ACCOUNT:group/…"],
+    ),
+    (&["iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion"], &["POLICY", "arn:PARTITION:iam::ACCOUNT:policy/…"]),
+];
+
 /// What enrolling takes, for users with and without a path. A passkey needs the second alone, but not everybody has
 /// one, so that a policy which denies the first locks people out.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_mfa_enable_virtual.html>
@@ -87,21 +115,25 @@ pub fn judge(document: &str, policy: &PolicyArn) -> Verdict {
     // Before this version `${aws:username}` is plain text.
     let has_variables = document.version.as_deref() == Some("2012-10-17");
     let statements: Vec<_> = document.statement.into_vec().into_iter().map(Statement::read).collect();
-    let denied = |&(action, resource): &(&'static str, &str)| {
+    let denied = |(action, resource): (&'static str, &str)| {
         let resource = resource.replace("PARTITION", policy.partition()).replace("ACCOUNT", policy.account());
+        let resource = resource.replace("POLICY", policy.as_str());
         let call = Call { action, resource, has_variables };
         (action, any(statements.iter().map(|statement| statement.denies(&call))))
     };
-    let everyday: Vec<_> = EVERYDAY.iter().map(denied).collect();
-    let enrolment: Vec<_> = ENROLMENT.iter().map(denied).collect();
+    let freeing = FREEING.iter().flat_map(|(actions, resources)| {
+        actions.iter().flat_map(|&action| resources.iter().map(move |&resource| (action, resource)))
+    });
+    let forbidden: Vec<_> = EVERYDAY.iter().copied().chain(freeing).map(denied).collect();
+    let enrolment: Vec<_> = ENROLMENT.iter().copied().map(denied).collect();
     let first = |calls: &[(&'static str, Answer)], answer| {
         calls.iter().find(|(_, denied)| *denied == answer).map(|(action, _)| *action)
     };
-    if let Some(action) = first(&everyday, Answer::No) {
+    if let Some(action) = first(&forbidden, Answer::No) {
         Verdict::NotEnforcing(action)
     } else if let Some(action) = first(&enrolment, Answer::Yes) {
         Verdict::BlocksEnrolment(action)
-    } else if let Some(action) = first(&[everyday, enrolment].concat(), Answer::Unclear) {
+    } else if let Some(action) = first(&[forbidden, enrolment].concat(), Answer::Unclear) {
         Verdict::Unknown(action)
     } else {
         Verdict::Enforcing
@@ -191,6 +223,39 @@ mod tests {
             ("\"false\"", "\"false\", \"aws:ViaAWSService\": \"true\"", "unknown"),
         ] {
             assert_eq!(with(piece, replacement), expected, "{piece} -> {replacement}");
+        }
+    }
+
+    #[test]
+    fn a_user_who_can_free_itself_is_not_forced() {
+        for action in [
+            "AddUserToGroup",
+            "AttachGroupPolicy",
+            "AttachUserPolicy",
+            "CreatePolicyVersion",
+            "DeleteGroupPolicy",
+            "DeleteUserPermissionsBoundary",
+            "DeleteUserPolicy",
+            "DetachGroupPolicy",
+            "DetachUserPolicy",
+            "PutGroupPolicy",
+            "PutUserPermissionsBoundary",
+            "PutUserPolicy",
+            "RemoveUserFromGroup",
+            "SetDefaultPolicyVersion",
+        ] {
+            let exception = format!("\"iam:EnableMFADevice\", \"iam:{action}\"");
+            assert_eq!(with("\"iam:EnableMFADevice\"", &exception), "not_enforcing", "{action}");
+        }
+        for (resource, expected) in [
+            ("arn:aws:iam::123456789012:policy/force-mfa", "not_enforcing"),
+            ("arn:aws:iam::*:policy/*", "not_enforcing"),
+            ("arn:aws:iam::123456789012:policy/other", "unknown"),
+            ("arn:aws:iam::123456789012:group/force-mfa-overflow", "unknown"),
+            ("arn:aws:iam::123456789012:role/other", "unknown"),
+        ] {
+            let exception = format!("\"NotResource\": \"{resource}\"");
+            assert_eq!(with("\"Resource\": \"*\"", &exception), expected, "{resource}");
         }
     }
 

@@ -17,7 +17,8 @@ use crate::settings::{PARTITIONS, all_settings};
 use crate::template::{ACCOUNT, render};
 use crate::{rows, template};
 
-const EVERYDAY: &[(&str, &str)] = &[
+/// Everyday calls, and those by which a user frees itself.
+const FORBIDDEN: &[(&str, &str)] = &[
     ("s3:GetObject", "arn:PARTITION:s3:::bucket/key"),
     ("ec2:RunInstances", "arn:PARTITION:ec2:us-east-1:123456789012:instance/i-1"),
     ("ec2:StartInstances", "arn:PARTITION:ec2:us-east-1:123456789012:instance/i-1"),
@@ -28,6 +29,28 @@ const EVERYDAY: &[(&str, &str)] = &[
     ("sts:AssumeRole", "arn:PARTITION:iam::999999999999:role/Admin"),
     ("lambda:InvokeFunction", "arn:PARTITION:lambda:us-east-1:123456789012:function:f"),
     ("secretsmanager:GetSecretValue", "arn:PARTITION:secretsmanager:us-east-1:123456789012:secret:s"),
+    ("iam:AttachUserPolicy", "arn:PARTITION:iam::123456789012:user/alice"),
+    ("iam:AttachUserPolicy", "arn:PARTITION:iam::123456789012:user/malice"),
+    ("iam:DeleteUserPermissionsBoundary", "arn:PARTITION:iam::123456789012:user/alice"),
+    ("iam:DeleteUserPermissionsBoundary", "arn:PARTITION:iam::123456789012:user/malice"),
+    ("iam:DeleteUserPolicy", "arn:PARTITION:iam::123456789012:user/alice"),
+    ("iam:DeleteUserPolicy", "arn:PARTITION:iam::123456789012:user/malice"),
+    ("iam:DetachUserPolicy", "arn:PARTITION:iam::123456789012:user/alice"),
+    ("iam:DetachUserPolicy", "arn:PARTITION:iam::123456789012:user/malice"),
+    ("iam:PutUserPermissionsBoundary", "arn:PARTITION:iam::123456789012:user/alice"),
+    ("iam:PutUserPermissionsBoundary", "arn:PARTITION:iam::123456789012:user/malice"),
+    ("iam:PutUserPolicy", "arn:PARTITION:iam::123456789012:user/alice"),
+    ("iam:PutUserPolicy", "arn:PARTITION:iam::123456789012:user/malice"),
+    ("iam:AddUserToGroup", "arn:PARTITION:iam::123456789012:group/admins"),
+    ("iam:AttachGroupPolicy", "arn:PARTITION:iam::123456789012:group/admins"),
+    ("iam:DeleteGroupPolicy", "arn:PARTITION:iam::123456789012:group/admins"),
+    ("iam:DetachGroupPolicy", "arn:PARTITION:iam::123456789012:group/admins"),
+    ("iam:PutGroupPolicy", "arn:PARTITION:iam::123456789012:group/admins"),
+    ("iam:RemoveUserFromGroup", "arn:PARTITION:iam::123456789012:group/admins"),
+    ("iam:CreatePolicyVersion", "arn:PARTITION:iam::123456789012:policy/force-mfa"),
+    ("iam:CreatePolicyVersion", "arn:PARTITION:iam::123456789012:policy/other"),
+    ("iam:SetDefaultPolicyVersion", "arn:PARTITION:iam::123456789012:policy/force-mfa"),
+    ("iam:SetDefaultPolicyVersion", "arn:PARTITION:iam::123456789012:policy/other"),
 ];
 const ENROLMENT: &[(&str, &str)] = &[
     ("iam:CreateVirtualMFADevice", "arn:PARTITION:iam::123456789012:mfa/phone"),
@@ -38,7 +61,7 @@ const ENROLMENT: &[(&str, &str)] = &[
 /// What the evaluator says of calls in a console session without MFA: for each, is it denied if the request has no
 /// `aws:ViaAWSService`, and if the request has it as `false`?
 struct Evaluated {
-    everyday: Vec<(bool, bool)>,
+    forbidden: Vec<(bool, bool)>,
     enrolment: Vec<(bool, bool)>,
 }
 
@@ -58,7 +81,7 @@ fn evaluate(document: &Value, partition: &str) -> Evaluated {
     let both = |calls: &[(&str, &str)]| -> Vec<(bool, bool)> {
         calls.iter().map(|call| (denied(call, None), denied(call, Some("false")))).collect()
     };
-    Evaluated { everyday: both(EVERYDAY), enrolment: both(ENROLMENT) }
+    Evaluated { forbidden: both(FORBIDDEN), enrolment: both(ENROLMENT) }
 }
 
 fn text((key, value): (&str, &str)) -> (String, Value) {
@@ -66,8 +89,8 @@ fn text((key, value): (&str, &str)) -> (String, Value) {
 }
 
 impl Evaluated {
-    fn everyday_passes(&self) -> bool {
-        self.everyday.contains(&(false, false))
+    fn forbidden_passes(&self) -> bool {
+        self.forbidden.contains(&(false, false))
     }
 
     fn enrolment_is_denied(&self) -> bool {
@@ -75,12 +98,12 @@ impl Evaluated {
     }
 
     fn is_enforcing(&self) -> bool {
-        self.everyday.iter().all(|&denied| denied == (true, true))
+        self.forbidden.iter().all(|&denied| denied == (true, true))
             && self.enrolment.iter().all(|&denied| denied == (false, false))
     }
 
     fn word(&self) -> &'static str {
-        if self.everyday_passes() {
+        if self.forbidden_passes() {
             "not_enforcing"
         } else if self.enrolment_is_denied() {
             "blocks_enrolment"
@@ -175,7 +198,7 @@ proptest! {
 
         match judged(&document, "aws") {
             Verdict::Enforcing => prop_assert!(evaluated.is_enforcing()),
-            Verdict::NotEnforcing(_) => prop_assert!(evaluated.everyday_passes()),
+            Verdict::NotEnforcing(_) => prop_assert!(evaluated.forbidden_passes()),
             Verdict::BlocksEnrolment(_) => prop_assert!(evaluated.enrolment_is_denied()),
             Verdict::Unknown(_) => {}
         }

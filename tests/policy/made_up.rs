@@ -16,6 +16,7 @@ pub fn document() -> impl Strategy<Value = Value> {
                 "iam:CreateVirtualMFADevice", "iam:EnableMFADevice", "IAM:enablemfadevice", "iam:*MFADevice",
                 "iam:Get*", "iam:*", "s3:*", "s3:GetObject", "s3:Put*", "ec2:*", "ec2:RunInstance?", "sts:*",
                 "lambda:*", "secretsmanager:*", "sts:AssumeRole", "iam:CreateUser", "iam:Create*",
+                "iam:DetachUserPolicy", "iam:*UserPolicy", "iam:CreatePolicyVersion", "iam:RemoveUserFromGroup",
             ]),
         ]
     };
@@ -31,6 +32,7 @@ pub fn document() -> impl Strategy<Value = Value> {
                 "arn:aws:iam::*:mfa/*", "arn:aws:iam::123456789012:mfa/${aws:username}", "arn:aws-cn:s3:::*",
                 "arn:*:iam::123456789012:user*${aws:username}", "arn:aws:iam::999999999999:role/*",
                 "arn:aws:ec2:*:*:instance/*", "arn:aws:lambda:*:123456789012:function:?", "arn:aws:iam::*:role/A*",
+                "arn:aws:iam::*:group/*", "arn:aws:iam::123456789012:policy/force-mfa", "arn:aws:iam::*:policy/*",
             ]),
         ]
     };

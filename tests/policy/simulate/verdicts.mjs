@@ -1,5 +1,6 @@
 // Asks the second evaluator what the policies do that the example `policy_verdicts` prints, and fails where the verdict
-// is another. The calls are this file's own: everyday calls and enrolling a device, in a console session without MFA.
+// is another. The calls are this file's own: everyday calls, those by which a user frees itself, and enrolling a device,
+// in a console session without MFA.
 import { createInterface } from 'node:readline'
 import { runUnsafeSimulation } from '@cloud-copilot/iam-simulate'
 
@@ -17,6 +18,18 @@ const EVERYDAY = [
   ['lambda:InvokeFunction', `lambda:eu-west-1:${ACCOUNT}:function:invoices`],
   ['secretsmanager:GetSecretValue', `secretsmanager:eu-west-1:${ACCOUNT}:secret:database`],
 ]
+// By these a user frees itself: takes the policy away, or gets further rights.
+const FREEING = [
+  ...['AttachUserPolicy', 'DeleteUserPermissionsBoundary', 'DeleteUserPolicy', 'DetachUserPolicy']
+    .concat(['PutUserPermissionsBoundary', 'PutUserPolicy'])
+    .flatMap((action) => ['alice', 'bob'].map((user) => [`iam:${action}`, `iam::${ACCOUNT}:user/${user}`])),
+  ...['AddUserToGroup', 'AttachGroupPolicy', 'DeleteGroupPolicy', 'DetachGroupPolicy']
+    .concat(['PutGroupPolicy', 'RemoveUserFromGroup'])
+    .map((action) => [`iam:${action}`, `iam::${ACCOUNT}:group/eng/developers`]),
+  ...['CreatePolicyVersion', 'SetDefaultPolicyVersion']
+    .flatMap((action) => ['force-mfa', 'other'].map((name) => [`iam:${action}`, `iam::${ACCOUNT}:policy/${name}`])),
+]
+const FORBIDDEN = [...EVERYDAY, ...FREEING]
 const ENROLMENT = [
   ['iam:CreateVirtualMFADevice', `iam::${ACCOUNT}:mfa/alices-phone`],
   ['iam:EnableMFADevice', `iam::${ACCOUNT}:user/alice`],
@@ -38,9 +51,9 @@ for await (const text of createInterface({ input: process.stdin })) {
   }
   documents += 1
   verdicts[line.verdict] = (verdicts[line.verdict] ?? 0) + 1
-  const everyday = EVERYDAY.map((call) => VIA.map((via) => isDenied(line, call, via)))
+  const forbidden = FORBIDDEN.map((call) => VIA.map((via) => isDenied(line, call, via)))
   const enrolment = ENROLMENT.map((call) => VIA.map((via) => isDenied(line, call, via)))
-  const found = verdict(everyday, enrolment)
+  const found = verdict(forbidden, enrolment)
   const isRight = line.exactly ? line.verdict === found.word : line.verdict === 'unknown' || found[line.verdict]
   if (!isRight) {
     wrong += 1
@@ -72,13 +85,13 @@ function isDenied({ document, partition }, [action, resource], via) {
   return result === 'ExplicitlyDenied'
 }
 
-function verdict(everyday, enrolment) {
+function verdict(forbidden, enrolment) {
   const always = (denied) => denied.every((is) => is)
   const never = (denied) => denied.every((is) => !is)
   const found = {
-    not_enforcing: everyday.some(never),
+    not_enforcing: forbidden.some(never),
     blocks_enrolment: enrolment.some(always),
-    enforcing: everyday.every(always) && enrolment.every(never),
+    enforcing: forbidden.every(always) && enrolment.every(never),
   }
   return { ...found, word: Object.keys(found).find((word) => found[word]) ?? 'unknown' }
 }
