@@ -20,6 +20,8 @@ class Organization:
         the management account, which they never reach, nor one that is suspended or closed."""
         if unit not in self.below_unit:
             accounts = self.aws.pages("organizations", "list_accounts_for_parent", "Accounts", ParentId=unit)
+            if any(account["Id"] == self.management_account for account in accounts):
+                self.parents[self.management_account] = unit
             found = {
                 account["Id"]: account.get("Name", "")
                 for account in accounts
@@ -39,7 +41,8 @@ class Organization:
         return {account: name for unit in units for account, name in self.accounts_below(unit).items()}
 
     def is_below(self, unit, units):
-        """Whether a unit is one of the units or below one. Only units that were looked at are known."""
+        """Whether a unit, or the management account, is one of the units or below one. Only units that were looked at
+        are known."""
         return unit is not None and (unit in units or self.is_below(self.parents.get(unit), units))
 
 

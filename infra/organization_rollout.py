@@ -30,7 +30,13 @@ class Account:
         self.prefix, self.tags = rollout_file.prefix(self.document), self.document["tags"]
         self.aws = Aws(arguments.dry_run)
         self.organization = accounts.Organization(self.aws)
-        self.is_management = self.aws.account == self.organization.management_account
+        management = self.organization.management_account
+        self.is_management = self.aws.account == management
+        if self.document["management_account"] and management in self.document["excluded_accounts"]:
+            raise WrongUsage(
+                f"{self.file} excludes {management}, which is the management account. StackSets never reach it: take it "
+                'out of "excluded_accounts", and set "management_account" to false if it shall have no stack.'
+            )
         print(f"{self.aws.caller}, organization {self.organization.id}, region {self.aws.region}", flush=True)
 
     def use(self, bucket, topic):
@@ -147,7 +153,13 @@ class Rollout(Account):
 
     def check_accounts(self):
         """An account id with a typing error would leave its account without the override that was meant for it."""
-        known = set(self.installation.accounts) | {self.organization.management_account}
+        management = self.organization.management_account
+        if self.document["canary_accounts"] == [management]:
+            raise WrongUsage(
+                f'{self.file} names only {management} in "canary_accounts". It is the management account, which '
+                "StackSets never reach: name another account."
+            )
+        known = set(self.installation.accounts) | {management}
         named = {account for override in self.document["overrides"] for account in override.get("accounts", [])}
         unknown = sorted((named | set(self.document["canary_accounts"])) - known)
         if unknown:

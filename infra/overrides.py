@@ -12,8 +12,12 @@ def resolve(organization, document):
     resolved to accounts here. If two overrides give an account the same parameter, the later one wins."""
     resolved = collections.defaultdict(dict)
     for override in document["overrides"]:
-        units = organization.accounts_of(override.get("organizational_units", []))
-        for account in {*override.get("accounts", []), *units}:
+        units = override.get("organizational_units", [])
+        accounts = {*override.get("accounts", []), *organization.accounts_of(units)}
+        # StackSets never reach the management account, but its own stack follows its units too.
+        if organization.is_below(organization.management_account, units):
+            accounts.add(organization.management_account)
+        for account in accounts:
             resolved[account] |= {name: str(value) for name, value in override["parameters"].items()}
     return dict(resolved)
 

@@ -527,6 +527,52 @@ def test_from_the_management_account_its_own_stack_is_deployed_too(organization,
     assert organization.calls == []
 
 
+@pytest.mark.parametrize(("unit", "mode"), [(ROOT, "report"), (WORK, "enforce")])
+def test_an_override_of_its_unit_holds_for_the_management_account(organization, operator, unit, mode):
+    operator.account = "MANAGEMENT"
+    operator.change(
+        call_as="SELF",
+        management_account=True,
+        overrides=[{"organizational_units": [unit], "parameters": {"Mode": "report"}}],
+    )
+    operator.deploy()
+
+    assert mode_of_management(organization) == mode
+
+
+def test_an_override_of_its_unit_holds_when_the_management_account_is_deployed_alone(organization, operator):
+    operator.change(
+        management_account=True, overrides=[{"organizational_units": [ROOT], "parameters": {"Mode": "report"}}]
+    )
+    keys = options_that_remain(operator.deploy())
+    operator.account = "MANAGEMENT"
+    operator.run("deploy-management", *keys)
+
+    assert mode_of_management(organization) == "report"
+
+
+def mode_of_management(organization):
+    parameters = organization.stacks[MANAGEMENT, "force-mfa"]["Parameters"]
+    return {p["ParameterKey"]: p["ParameterValue"] for p in parameters}["Mode"]
+
+
+def test_the_management_account_cannot_be_excluded_and_meant(organization, operator):
+    operator.change(excluded_accounts=[MANAGEMENT], management_account=True)
+    said = operator.deploy(expect=2)
+    assert f"excludes {MANAGEMENT}, which is the management account" in said
+    assert organization.calls == []
+
+    operator.change(management_account=False)
+    operator.deploy()
+
+
+def test_the_management_account_alone_is_no_canary(organization, operator):
+    operator.change(canary_accounts=[MANAGEMENT])
+
+    assert "StackSets never reach" in operator.deploy("--canary", expect=2)
+    assert organization.calls == []
+
+
 def test_from_another_account_the_command_that_remains_is_named(organization, operator):
     operator.change(management_account=True, auditor=AUDITOR)
     said = operator.deploy()
