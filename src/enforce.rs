@@ -157,24 +157,43 @@ impl Enforcer {
             let reason = if gone { IgnoreReason::UserGone } else { IgnoreReason::NotAConsoleUser };
             return Ok(Outcome::Ignored(reason));
         }
+        // A user is shown late after its creation. One whose policy was removed existed before, so it is gone: to delete a
+        // user, one detaches its policies first.
+        let existed = change == Change::PolicyRemoved;
+        match self.repeat_while_missing(existed, || self.attempt(user)).await? {
+            Attempt::Done(Outcome::AddedToGroup(group)) => {
+                self.require_policy_of(&group, user).await?;
+                Ok(Outcome::AddedToGroup(group))
+            }
+            Attempt::Done(outcome) => Ok(outcome),
+            Attempt::Missing(Missing::User(_)) if existed => Ok(Outcome::Ignored(IgnoreReason::UserGone)),
+            Attempt::Missing(missing) => self.give_up(user, missing, is_young(facts.time, Utc::now())),
+        }
+    }
+
+    /// Repeats an attempt after each of the waits, as long as IAM does not show something that is needed: IAM may show it
+    /// late. `existed`: a missing user existed before, so that it is not waited for. Whether it is the user or the policy
+    /// that is missing is found by a second call, which may see what the first did not: so the policy is not taken for
+    /// missing at the first look.
+    pub(crate) async fn repeat_while_missing<F>(
+        &self,
+        existed: bool,
+        attempt: impl Fn() -> F,
+    ) -> Result<Attempt, EnforceError>
+    where
+        F: Future<Output = Result<Attempt, EnforceError>>,
+    {
         let mut waits = self.waits.iter();
         loop {
-            let missing = match (self.attempt(user).await?, change) {
-                (Attempt::Done(Outcome::AddedToGroup(group)), _) => {
-                    self.require_policy_of(&group, user).await?;
-                    return Ok(Outcome::AddedToGroup(group));
-                }
-                (Attempt::Done(outcome), _) => return Ok(outcome),
-                // A user is shown late after its creation. This one existed when the policy was removed, so it is gone:
-                // to delete a user, one detaches its policies first.
-                (Attempt::Missing(Missing::User(_)), Change::PolicyRemoved) => {
-                    return Ok(Outcome::Ignored(IgnoreReason::UserGone));
-                }
-                (Attempt::Missing(missing), _) => missing,
+            let end = attempt().await?;
+            let is_awaited = match &end {
+                Attempt::Done(_) => false,
+                Attempt::Missing(Missing::User(_)) => !existed,
+                Attempt::Missing(Missing::Policy) => true,
             };
             match waits.next() {
-                Some(wait) => tokio::time::sleep(*wait).await,
-                None => return self.give_up(user, missing, is_young(facts.time, Utc::now())),
+                Some(wait) if is_awaited => tokio::time::sleep(*wait).await,
+                Some(_) | None => return Ok(end),
             }
         }
     }

@@ -26,6 +26,10 @@ const EVENT_OVERDUE: TimeDelta = TimeDelta::minutes(15);
 /// sweep's time.
 const POLICY_TEXT_LIMIT: Duration = Duration::from_secs(20);
 
+/// How often a sweep looks again before it reports that the policy is missing. The policy was there when the account was
+/// read, so it is more likely that IAM does not show the user to each call.
+const LOOKS_AGAIN: usize = 2;
+
 /// A user without the policy.
 #[derive(Clone, Debug)]
 struct Candidate {
@@ -68,7 +72,8 @@ pub async fn sweep(
     until: Instant,
     progress: impl Fn(usize, usize),
 ) -> Result<SweepReport, SweepError> {
-    let enforcer = Enforcer { waits: Vec::new(), iam: enforcer.iam.paced(until, || false), ..enforcer.clone() };
+    let mut enforcer = Enforcer { iam: enforcer.iam.paced(until, || false), ..enforcer.clone() };
+    enforcer.waits.truncate(LOOKS_AGAIN);
     let account = Account::read(&enforcer.iam, &enforcer.settings.policy, now, until).await?;
     for name in &account.unusable_names {
         tracing::warn!(user = name, "the sweep leaves out a user whose name is none of IAM's");
@@ -227,7 +232,8 @@ async fn process_candidate(
             end
         } else {
             lost = !existing && now - since > EVENT_OVERDUE;
-            enforcer.cover_unless_reporting(user).await?
+            // A listed user that IAM does not show any more is gone.
+            enforcer.repeat_while_missing(true, || enforcer.cover_unless_reporting(user)).await?
         };
         match (end, group_without_policy) {
             (Attempt::Done(Outcome::AddedToGroup(_)), Some(group)) => {

@@ -344,6 +344,33 @@ async fn a_missing_policy_ends_the_sweep() {
     assert!(account.writes().is_empty());
 }
 
+/// `AttachUserPolicy` does not see the user for so many calls, and `GetUser` sees it for that many.
+fn half_visible(account: FakeIam, unseen_calls: usize, seen_calls: usize) -> FakeIam {
+    let (mut writes, mut reads) = (0, 0);
+    account.with_faults(move |action, _| {
+        writes += usize::from(action == "AttachUserPolicy");
+        reads += usize::from(action == "GetUser");
+        let missing =
+            (action == "AttachUserPolicy" && writes <= unseen_calls) || (action == "GetUser" && reads > seen_calls);
+        missing.then_some(Fault::Error(404, "NoSuchEntity"))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_looks_again_before_it_misses_the_policy() {
+    let account = || FakeIam::default().with_console_user("alice");
+    for unseen in [1, 2] {
+        let late = half_visible(account(), unseen, usize::MAX);
+        let done = sweep(&late, &[]).await;
+        assert_eq!((done.error_type, late.is_covered("alice")), ("", true), "{}", done.message);
+    }
+    let gone = sweep(&half_visible(account(), usize::MAX, 1), &[]).await;
+    assert_eq!((gone.error_type, counts(&gone.reply)), ("", expect(&[("console_users", 1), ("without_mfa", 1)])));
+    let missing = sweep(&half_visible(account(), usize::MAX, usize::MAX), &[]).await;
+    assert_eq!(missing.error_type, "sweep_incomplete");
+    assert!(missing.message.contains("policy_missing: user alice"), "{}", missing.message);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_users_failure_stops_nobody_else_and_fails_the_invocation() {
     let mut account = FakeIam::default();

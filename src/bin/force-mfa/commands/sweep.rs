@@ -7,7 +7,7 @@ use aws_sdk_cloudformation::types::Stack;
 use chrono::Utc;
 use clap::ValueEnum;
 use force_mfa::credential_report::KEY_IN_USE;
-use force_mfa::enforce::Enforcer;
+use force_mfa::enforce::{Enforcer, VISIBILITY_WAITS};
 use force_mfa::event::Facts;
 use force_mfa::handler::{Handled, PayloadOutcome};
 use force_mfa::iam::IamError;
@@ -60,7 +60,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments, interrupt: &Interrupt) ->
     }
     note(&session.summary());
     let key_note = KeyNote::new(session.stack.as_ref());
-    let enforcer = Enforcer { settings: session.settings, iam: session.iam, waits: Vec::new() };
+    let enforcer = Enforcer { settings: session.settings, iam: session.iam, waits: VISIBILITY_WAITS.to_vec() };
     // The clients' futures are large.
     let policy = Box::pin(async { Ok(PolicyState::read(&enforcer.iam, &enforcer.settings.policy).await) });
     let policy = interrupt.unless_stopped(policy).await?;
