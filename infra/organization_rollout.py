@@ -34,8 +34,8 @@ class Account:
         self.is_management = self.aws.account == management
         if self.document["management_account"] and management in self.document["excluded_accounts"]:
             raise WrongUsage(
-                f"{self.file} excludes {management}, which is the management account. StackSets never reach it: take it "
-                'out of "excluded_accounts", and set "management_account" to false if it shall have no stack.'
+                f"{self.file} excludes {management}, which is the management account. StackSets never reach it: take "
+                'it out of "excluded_accounts", and set "management_account" to false if it shall have no stack.'
             )
         print(f"{self.aws.caller}, organization {self.organization.id}, region {self.aws.region}", flush=True)
 

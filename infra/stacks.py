@@ -11,11 +11,19 @@ NO_UPDATE = "No updates are to be performed"
 def read(aws, name):
     """The stack; None if there is none. An error if it cannot be changed now."""
     answer = aws.read("cloudformation", "describe_stacks", StackName=name)
-    # REVIEW_IN_PROGRESS: a change set was created and never executed. There is no stack yet.
-    if answer is None or answer["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS":
+    if answer is None:
         return None
     stack = answer["Stacks"][0]
     status = stack["StackStatus"]
+    # "The stack will be in the REVIEW_IN_PROGRESS state until you execute the change set." It has "no template or
+    # resources" (API reference, CreateChangeSet).
+    if status == "REVIEW_IN_PROGRESS":
+        raise RolloutError(
+            f"The stack {name} is in REVIEW_IN_PROGRESS: somebody created a change set for a new stack and did not "
+            "execute it. Execute the change set (aws cloudformation list-change-sets "
+            f"--region {aws.region} --stack-name {name} shows it), or delete the stack, which has no resources (aws "
+            f"cloudformation delete-stack --region {aws.region} --stack-name {name}). Then run this again."
+        )
     if status in FAILED_CREATION:
         raise RolloutError(
             f"The stack {name} is in {status}. Read its events for the cause, delete it (aws cloudformation "
@@ -76,13 +84,21 @@ def wait(aws, name, condition, poll_seconds):
     except WaiterError as error:
         if "Error" in error.last_response:  # We could not look; the stack goes on.
             raise explained(ClientError(error.last_response, "DescribeStacks")) from error
-        events = aws.read("cloudformation", "describe_stack_events", StackName=name)["StackEvents"]
-        failed = [
-            e
-            for e in events
-            if e["ResourceStatus"].endswith("_FAILED") and "ancelled" not in e.get("ResourceStatusReason", "")
-        ]
-        reason = "".join(f" {e['LogicalResourceId']}: {e.get('ResourceStatusReason', '')}" for e in failed[-1:])
+        reason = first_failure(aws.pages("cloudformation", "describe_stack_events", "StackEvents", StackName=name))
         raise RolloutError(
             f"The stack {name} could not be deployed.{reason or f' {error}'} Fix it, then run this again."
         ) from error
+
+
+def first_failure(events):
+    """What failed first in the newest operation on a stack, and why. The events are of all operations, the newest
+    first ("in reverse chronological order"); each operation begins with an event whose reason is "User Initiated"."""
+    reason = ""
+    for event in events:
+        says = event.get("ResourceStatusReason", "")
+        if says == "User Initiated":
+            break
+        # What CloudFormation cancelled because of another failure is no cause.
+        if event["ResourceStatus"].endswith("_FAILED") and "ancelled" not in says:
+            reason = f" {event['LogicalResourceId']}: {says}"
+    return reason

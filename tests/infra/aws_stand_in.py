@@ -94,6 +94,8 @@ class AwsStandIn:
         self.keeps_overrides_of_failures = False
         self.hooks = {}  # operation: called before it, once
         self.stack_status = "CREATE_COMPLETE"  # of stacks that are created
+        # The events of each stack, the newest first: resource, status, reason.
+        self.events = [("Policy", "CREATE_FAILED", "it already exists")]
         self.steps = 2  # how many looks an operation takes
         self.numbers = itertools.count(1)
         self.lock = threading.RLock()
@@ -282,18 +284,21 @@ class AwsStandIn:
         del self.stacks[caller, StackName]
         return {}
 
-    def DescribeStackEvents(self, caller, StackName):
-        now = datetime.now(timezone.utc)
+    def DescribeStackEvents(self, caller, StackName, NextToken="0"):
+        # One event a page.
+        place = int(NextToken)
+        resource, status, reason = self.events[place]
         event = {
             "StackId": "1",
-            "EventId": "1",
+            "EventId": str(place),
             "StackName": StackName,
-            "Timestamp": now,
-            "LogicalResourceId": "Policy",
+            "Timestamp": datetime.now(timezone.utc),
+            "LogicalResourceId": resource,
+            "ResourceStatus": status,
+            "ResourceStatusReason": reason,
         }
-        return {
-            "StackEvents": [event | {"ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": "it already exists"}]
-        }
+        more = {"NextToken": str(place + 1)} if place + 1 < len(self.events) else {}
+        return {"StackEvents": [event], **more}
 
     def put_stack(self, caller, name, status, given):
         template = self.template(given)

@@ -916,6 +916,31 @@ def test_a_stack_that_fails_is_reported_with_its_reason(organization, operator):
     assert changes(organization) == ["CreateStack"]
 
 
+def test_the_reason_is_of_the_newest_operation(organization, operator):
+    organization.stack_status = "ROLLBACK_COMPLETE"
+    organization.events = [
+        ("force-mfa-organization", "ROLLBACK_COMPLETE", ""),
+        ("Topic", "CREATE_FAILED", "Resource creation cancelled"),
+        ("Rule", "CREATE_FAILED", "the second failure"),
+        ("Bucket", "CREATE_FAILED", "the first failure"),
+        ("force-mfa-organization", "CREATE_IN_PROGRESS", "User Initiated"),
+        ("Policy", "UPDATE_FAILED", "a failure of last year"),
+        ("force-mfa-organization", "UPDATE_IN_PROGRESS", "User Initiated"),
+    ]
+
+    assert "Bucket: the first failure Fix it" in operator.deploy(expect=1)
+
+
+def test_a_change_set_that_nobody_executed_is_explained(organization, operator):
+    operator.deploy()
+    organization.stacks[SECURITY, "force-mfa-organization"]["StackStatus"] = "REVIEW_IN_PROGRESS"
+    said = operator.deploy(expect=1)
+
+    assert "delete-stack --region us-east-1 --stack-name force-mfa-organization" in said
+    assert "Execute the change set" in said
+    assert organization.calls == []
+
+
 def test_a_template_that_differs_in_a_comment_is_up_to_date(operator, organization):
     operator.deploy()
     [(key, stack)] = [(key, stack) for key, stack in organization.stacks.items() if key[1] == "force-mfa-organization"]
