@@ -47,29 +47,31 @@ clean: ## Remove build output and everything that was installed
 
 demo: | need-cargo need-python ## What the function does, on an emulator of IAM. ALL=1: every event (~3 min)
 	@echo "Building the function and installing the emulator. The first time takes about two minutes on two cores."
-	@$(MAKE) --no-print-directory --jobs=2 demo-function $(VENV)/.stamp
+	@$(MAKE) --no-print-directory --jobs=2 demo-function $(VENV)/.demo-stamp
 	@$(VENV)/bin/python tools/demo.py $(if $(ALL),--all)
 
 # The first event waits for the function alone. The demo builds the operator's command meanwhile, with the same crates.
 demo-function:
 	@$(CARGO) build --locked --features shared-features/on --bin function
 
-demo-organization: $(VENV)/.stamp | need-cargo ## What an auditor sees of 40 accounts on an emulator: a table, and a page (~3 min)
-	@$(CARGO) build --locked --features cli --bin force-mfa
+demo-organization: $(VENV)/.demo-stamp | need-cargo ## What an auditor sees of 40 accounts on an emulator: a table, and a page (~3 min)
+	@$(CARGO) build --locked --all-features --bin force-mfa
 	@$(VENV)/bin/python tools/demo_organization.py
 
 quick: fmt-check lint ## What to run all day: format, clippy, unit and policy tests
 	$(CARGO) test --locked --all-features --lib --bins --test policy
 
-test: $(VENV)/.stamp | need-cargo ## Every test; tests/README.md says which is where (~10 min)
+test: $(VENV)/.stamp | need-cargo ## Every test that needs no release build; tests/README.md says which is where (~10 min)
 	PATH="$(TOOLS_PATH)" $(CARGO) test --locked --all-features
-	PATH="$(TOOLS_PATH)" $(VENV)/bin/python -m pytest -q tests/infra
+	PATH="$(TOOLS_PATH)" $(pytest) -m "not release_build" --numprocesses 2
 
 walk: | need-cargo ## What a new user meets under the policy, step by step. ALL=1: every step
 	@$(example) walk -- $(if $(ALL),--all)
 
 failure-scenarios: | need-cargo ## What becomes of 10,000 events while IAM fails at times (~2 min)
 	$(CARGO) test --locked --all-features --test failure_scenarios -- --show-output
+
+pytest = $(VENV)/bin/python -m pytest -q tests/infra
 
 # Seconds for each fuzz target.
 FUZZ_TIME ?= 60
@@ -84,16 +86,16 @@ bench-organization: | need-cargo ## status --organization on up to 2,000 account
 	$(CARGO) bench --locked --features cli --bench organization
 
 acceptance: $(VENV)/.stamp | need-cargo ## Try it in a sandbox on AWS: ACCOUNT=number, WITH_CONSOLE_USERS=1 (docs/acceptance.md)
-	$(CARGO) build --quiet --locked --features cli --bin force-mfa
+	$(CARGO) build --quiet --locked --all-features --bin force-mfa
 	@PATH="$(TOOLS_PATH)" $(VENV)/bin/python tools/acceptance.py \
 	  $(if $(ACCOUNT),--account $(ACCOUNT)) $(if $(WITH_CONSOLE_USERS),--with-console-users)
 
 ##@ Check
 
-.PHONY: check fmt fmt-check lint deny advisories budget offline-build validate sam-build cdk check-documents \
+.PHONY: check fmt fmt-check lint deny advisories budget offline-build validate sam-build check-package cdk check-documents \
 	check-workflows policy-cross-check second-evaluator
 
-check: fmt-check lint deny check-documents check-workflows validate cdk policy-cross-check budget sam-build ## Everything below but advisories, fmt and offline-build (~15 min)
+check: fmt-check lint deny check-documents check-workflows validate cdk policy-cross-check budget sam-build check-package ## Everything below but advisories, fmt and offline-build (~15 min)
 
 fmt: | need-cargo ## Format the Rust code
 	$(CARGO) fmt --all
@@ -129,6 +131,9 @@ sam-build: $(if $(DRY_RUN),,$(VENV)/.stamp $(CHECK_VENV)/.stamp) ## Build the fu
 	$(call run, rustup target add aarch64-unknown-linux-gnu)
 	$(call run, RUSTFLAGS="$$(PATH="$(TOOLS_PATH)" python3 infra/rollout.py rust-flags)" sam build \
 		--template infra/template.yaml --config-file $(CURDIR)/infra/samconfig.toml --build-dir $(SAM_BUILD))
+
+check-package: $(VENV)/.stamp | need-cargo ## Build the zip of a release at two paths: what is in it, and are the bytes the same? (~5 min)
+	PATH="$(TOOLS_PATH)" $(pytest) -m release_build
 
 cdk: ## The CDK construct, compared with the template; needs no network
 	$(call npm-ci,infra/cdk)
@@ -213,7 +218,7 @@ sbom: | need-cargo ## What each binary is built from, as CycloneDX files in dist
 policy-actions: second-evaluator | need-cargo ## Write docs/policy-actions.md after a change of the policy (~3 min)
 	$(policy-actions) --write | node $(SECOND_EVALUATOR)/compare.mjs
 
-demo-recording: demo-function $(VENV)/.stamp ## Run the demo and write what it shows to docs/demo.svg (~3 min)
+demo-recording: demo-function $(VENV)/.demo-stamp ## Run the demo and write what it shows to docs/demo.svg (~3 min)
 	@$(VENV)/bin/python tools/demo.py --svg docs/demo.svg
 
 organization-picture: demo-organization page-tools ## Take the picture of the organization's page in docs/ (~3 min)
@@ -230,23 +235,31 @@ docs/flow.svg: docs/flow.dot docs/package-lock.json
 
 .PHONY: need-python need-cargo
 
-$(VENV)/.stamp: tests/requirements.txt | need-python
+$(VENV)/.demo-stamp: tests/requirements-demo.txt | need-python
 	$(call make-venv,$(VENV),$<)
+	@touch $@
+
+$(VENV)/.stamp: tests/requirements.txt $(VENV)/.demo-stamp
+	$(call install,$(VENV),$<)
+	@touch $@
 
 $(CHECK_VENV)/.stamp: tests/requirements-check.txt | need-python
 	$(call make-venv,$(CHECK_VENV),$<)
+	@touch $@
 
 $(BENCH_VENV)/.stamp: benches/requirements.txt | need-python
 	$(call make-venv,$(BENCH_VENV),$<)
+	@touch $@
 
 # make-venv DIRECTORY REQUIREMENTS: a virtual environment from a lock.
 define make-venv
-@echo "Installing $(2) into $(1): some minutes, once ..."
 @rm -rf $(1)
 @$(PYTHON) -m venv $(1)
-@$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $(2)
-@touch $(1)/.stamp
+$(call install,$(1),$(2))
 endef
+
+install = @echo "Installing $(2) into $(1): some minutes, once ..."; \
+  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $(2)
 
 need-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \

@@ -9,6 +9,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "infra"))
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "release_build: needs a release build, which takes minutes (make check-package)")
+
+
 @pytest.fixture
 def organization():
     from aws_stand_in import AwsStandIn

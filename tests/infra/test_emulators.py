@@ -182,7 +182,7 @@ def wait_for(endpoint, server):
 def native_binary():
     """The function, built for this machine."""
     build = subprocess.run(
-        ["cargo", "build", "--quiet", "--locked", "--bin", "function", "--message-format", "json"],
+        ["cargo", "build", "--quiet", "--locked", "--features", "shared-features/on", "--bin", "function", "--message-format", "json"],
         cwd=cfn.ROOT, check=True, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     made = [json.loads(line) for line in build.stdout.splitlines()]

@@ -29,6 +29,7 @@ def arm64_bootstrap(arm64_zip, tmp_path_factory):
         return Path(archive.extract("bootstrap", tmp_path_factory.mktemp("bootstrap")))
 
 
+@pytest.mark.release_build
 def test_the_zip_holds_an_executable_bootstrap_and_nothing_else(arm64_zip):
     with zipfile.ZipFile(arm64_zip) as archive:
         [entry] = archive.infolist()
@@ -38,11 +39,13 @@ def test_the_zip_holds_an_executable_bootstrap_and_nothing_else(arm64_zip):
     assert entry.date_time == (1980, 1, 1, 0, 0, 0)
 
 
+@pytest.mark.release_build
 def test_the_bootstrap_is_for_graviton(arm64_bootstrap):
     with arm64_bootstrap.open("rb") as file:
         assert ELFFile(file)["e_machine"] == "EM_AARCH64"
 
 
+@pytest.mark.release_build
 def test_the_bootstrap_runs_with_the_glibc_of_amazon_linux_2023(arm64_bootstrap):
     with arm64_bootstrap.open("rb") as file:
         needed = [
@@ -62,6 +65,7 @@ def test_the_bootstrap_runs_with_the_glibc_of_amazon_linux_2023(arm64_bootstrap)
     assert max(versions) <= GLIBC
 
 
+@pytest.mark.release_build
 def test_the_bootstrap_does_not_tell_where_it_was_built(arm64_bootstrap):
     content = arm64_bootstrap.read_bytes()
 

@@ -121,7 +121,7 @@ def test_the_scripts_of_the_release_run_outside_of_a_checkout(tmp_path):
     assert Path(done.stdout.strip()).is_file()
 
 
-@pytest.mark.skipif(not os.environ.get("CI"), reason="builds everything a second time: minutes; CI does")
+@pytest.mark.release_build
 def test_the_same_sources_give_the_same_zip_at_another_path(tmp_path):
     files = subprocess.run(["git", "ls-files", "-z"], cwd=cfn.ROOT, check=True, capture_output=True, text=True).stdout
     other = tmp_path / "somewhere" / "else"

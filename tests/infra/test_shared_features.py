@@ -1,8 +1,10 @@
-"""The demo's build of the function shares its compiled crates with the command and the tests."""
+"""The builds of the function for the demo, of the command, and of the tests share their compiled crates."""
 
 import re
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -14,11 +16,12 @@ def features(*options):
     return dict(re.match(r"(\S+ v\S+).*\[(.*)\]", line).groups() for line in lines if line)
 
 
-def test_the_demo_compiles_no_crate_twice():
-    demo = features("--edges=normal,build", "--features=shared-features/on")
-    everything = features("--edges=normal,build,dev", "--all-features")
-    shared = {crate for crate in demo.keys() & everything.keys() if not crate.startswith("force-mfa ")}
-    different = {crate: (demo[crate], everything[crate]) for crate in shared if demo[crate] != everything[crate]}
+@pytest.mark.parametrize("option", ["--features=shared-features/on", "--all-features"])
+def test_no_crate_is_compiled_twice(option):
+    without_tests = features("--edges=normal,build", option)
+    tests = features("--edges=normal,build,dev", "--all-features")
+    shared = {crate for crate in without_tests.keys() & tests.keys() if not crate.startswith("force-mfa ")}
+    different = {crate: (without_tests[crate], tests[crate]) for crate in shared if without_tests[crate] != tests[crate]}
     assert len(shared) > 150
     assert not different, "see tools/shared-features/Cargo.toml: what switches these features on is missing there"
 
