@@ -4,7 +4,7 @@ use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
 
 use crate::event::Facts;
-use crate::handler::{Handled, PayloadOutcome};
+use crate::handler::{Failure, Handled, PayloadOutcome};
 use crate::identifiers::UserName;
 use crate::outcome::Outcome;
 use crate::settings::Mode;
@@ -56,13 +56,18 @@ impl Handled {
         let report = self.sweep_report();
         let sweep = report.map(|report| logged(report, self.result.is_err()).to_string());
         let policy_warning = report.and_then(|report| report.policy_warning.as_deref());
-        // The level of a line is part of its code, so that there is one for each.
-        macro_rules! handled {
-            ($level:ident, $outcome:expr) => {
+        let outcome = self.result.as_ref().ok();
+        let failure = self.result.as_ref().err();
+        let message = if failure.is_some() { "failed" } else { "handled" };
+        // The level of a line is part of its code, so that there is one for each. Fields that are `None` are left out.
+        macro_rules! line {
+            ($level:ident) => {
                 tracing::$level!(
-                    outcome = $outcome.as_str(),
-                    user = $outcome.user().map(UserName::as_str),
-                    reason = $outcome.reason(),
+                    outcome = outcome.map_or("failed", PayloadOutcome::as_str),
+                    error_type = failure.map(Failure::error_type),
+                    error_message = failure.map(Failure::to_string),
+                    user = outcome.map_or_else(|| failure?.user(), PayloadOutcome::user).map(UserName::as_str),
+                    reason = outcome.and_then(PayloadOutcome::reason),
                     event_id,
                     event_name,
                     caller_arn,
@@ -71,29 +76,16 @@ impl Handled {
                     seconds_since_call,
                     sweep,
                     policy_warning,
-                    "handled"
+                    "{message}"
                 )
             };
         }
-        match &self.result {
-            Ok(outcome) if report.is_some_and(|report| report.policy.is_broken()) => handled!(error, outcome),
-            Ok(outcome) if policy_warning.is_some() => handled!(warn, outcome),
-            Ok(outcome) => handled!(info, outcome),
-            Err(failure) => tracing::error!(
-                outcome = "failed",
-                error_type = failure.error_type(),
-                error_message = %failure,
-                user = failure.user().map(UserName::as_str),
-                event_id,
-                event_name,
-                caller_arn,
-                source_ip,
-                resource,
-                seconds_since_call,
-                sweep,
-                policy_warning,
-                "failed"
-            ),
+        if failure.is_some() || report.is_some_and(|report| report.policy.is_broken()) {
+            line!(error);
+        } else if policy_warning.is_some() {
+            line!(warn);
+        } else {
+            line!(info);
         }
     }
 

@@ -9,7 +9,7 @@ mod statements;
 
 use serde::Serialize;
 
-use super::inventory::{Inventory, Unread};
+use super::inventory::{Answer, Function, Inventory, Unread};
 
 /// The checks, in the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -165,6 +165,20 @@ impl Findings {
         if !self.found.iter().any(|(_, known, _)| *known == detail) {
             self.found.push((State::Unknown, detail, Some(fix)));
         }
+    }
+
+    /// What was read. If it could not be read, the check is `unknown`.
+    fn read<'a, T>(&mut self, answer: &'a Answer<T>) -> Option<&'a T> {
+        answer.as_ref().inspect_err(|unread| self.unread(unread)).ok()
+    }
+
+    /// The function. If it could not be read or is missing, that is what was found.
+    fn function<'a>(&mut self, inventory: &'a Inventory) -> Option<&'a Function> {
+        let function = self.read(&inventory.function)?.as_ref();
+        if function.is_none() {
+            self.not_in_stack(inventory, "function");
+        }
+        function
     }
 
     /// Something that the stack should have and its list of resources does not name.

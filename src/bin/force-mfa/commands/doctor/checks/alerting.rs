@@ -53,13 +53,7 @@ fn messages(count: u64) -> String {
 pub fn alarms(inventory: &Inventory) -> Check {
     let home = &inventory.home;
     let mut found = Findings::new(CheckName::Alarms);
-    let alarms = match &inventory.alarms {
-        Err(unread) => {
-            found.unread(unread);
-            return found.done();
-        }
-        Ok(alarms) => alarms,
-    };
+    let Some(alarms) = found.read(&inventory.alarms) else { return found.done() };
     if alarms.is_empty() && inventory.missing_alarms.is_empty() {
         found.not_in_stack(inventory, "alarm");
         return found.done();
@@ -116,13 +110,7 @@ pub fn alarms(inventory: &Inventory) -> Check {
 pub fn alarm_receivers(inventory: &Inventory) -> Check {
     let Inventory { home, account, .. } = inventory;
     let mut found = Findings::new(CheckName::AlarmReceivers);
-    let alarms = match &inventory.alarms {
-        Err(unread) => {
-            found.unread(unread);
-            return found.done();
-        }
-        Ok(alarms) => alarms,
-    };
+    let Some(alarms) = found.read(&inventory.alarms) else { return found.done() };
     if alarms.is_empty() {
         // Missing ones are the business of `alarms`.
         found.not_in_stack(inventory, "alarm that exists");
@@ -167,20 +155,8 @@ pub fn alarm_receivers(inventory: &Inventory) -> Check {
 /// A sweep finished within twice its schedule and an hour.
 pub fn last_sweep(inventory: &Inventory, release: &str) -> Check {
     let mut found = Findings::new(CheckName::LastSweep);
-    let Some(function) = inventory.found_function() else {
-        match &inventory.function {
-            Err(unread) => found.unread(unread),
-            Ok(_) => found.not_in_stack(inventory, "function"),
-        }
-        return found.done();
-    };
-    let last = match &inventory.last_sweep {
-        Err(unread) => {
-            found.unread(unread);
-            return found.done();
-        }
-        Ok(last) => last,
-    };
+    let Some(function) = found.function(inventory) else { return found.done() };
+    let Some(last) = found.read(&inventory.last_sweep) else { return found.done() };
     let start = format!(
         "aws lambda invoke --function-name {} --region {} --cli-binary-format raw-in-base64-out --payload '{{\"sweep\": {{}}}}' \
          /dev/stdout",

@@ -135,17 +135,7 @@ fn check_rule(found: &mut Findings, inventory: &Inventory, name: &str, rule: &Ru
 /// The rules may call the function, and the function may make its calls and no more.
 pub fn permissions(inventory: &Inventory, release: &str) -> Check {
     let mut found = Findings::new(CheckName::Permissions);
-    let function = match &inventory.function {
-        Err(unread) => {
-            found.unread(unread);
-            return found.done();
-        }
-        Ok(None) => {
-            found.not_in_stack(inventory, "function");
-            return found.done();
-        }
-        Ok(Some(function)) => function,
-    };
+    let Some(function) = found.function(inventory) else { return found.done() };
     match &inventory.function_policy {
         Err(unread) => found.unread(unread),
         Ok(policy) => {
@@ -235,13 +225,7 @@ pub fn trail(inventory: &Inventory) -> Check {
     const FIX: &str = "Switch on a trail that is multi-Region, or in the home region with global service events, and records \
                        management write events (docs/rollout.md)";
     let mut found = Findings::new(CheckName::Trail);
-    let trails = match &inventory.trails {
-        Err(unread) => {
-            found.unread(unread);
-            return found.done();
-        }
-        Ok(trails) => trails,
-    };
+    let Some(trails) = found.read(&inventory.trails) else { return found.done() };
     let mut why_not = Vec::new();
     for trail in trails {
         match serves(trail, inventory) {

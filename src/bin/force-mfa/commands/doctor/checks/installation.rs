@@ -149,17 +149,7 @@ pub fn overflow_group(inventory: &Inventory) -> Check {
 pub fn function(inventory: &Inventory) -> Check {
     let home = &inventory.home;
     let mut found = Findings::new(CheckName::Function);
-    let function = match &inventory.function {
-        Err(unread) => {
-            found.unread(unread);
-            return found.done();
-        }
-        Ok(None) => {
-            found.not_in_stack(inventory, "function");
-            return found.done();
-        }
-        Ok(Some(function)) => function,
-    };
+    let Some(function) = found.function(inventory) else { return found.done() };
     let name = &function.name;
     let look = format!("aws lambda get-function-configuration --function-name {name} --region {home}");
     let because = |reason: &Option<String>| reason.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
@@ -199,17 +189,7 @@ pub fn function(inventory: &Inventory) -> Check {
 /// The function works with the settings that the stack was given.
 pub fn function_settings(inventory: &Inventory) -> Check {
     let mut found = Findings::new(CheckName::FunctionSettings);
-    let function = match &inventory.function {
-        Err(unread) => {
-            found.unread(unread);
-            return found.done();
-        }
-        Ok(None) => {
-            found.not_in_stack(inventory, "function");
-            return found.done();
-        }
-        Ok(Some(function)) => function,
-    };
+    let Some(function) = found.function(inventory) else { return found.done() };
     if let Some(stack) = inventory.found_stack() {
         let mut differing: Vec<String> = stack
             .settings
