@@ -6,6 +6,9 @@ mod evaluation;
 #[path = "../tests/policy/template.rs"]
 mod template;
 
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
 use iam_rs::{Decision, IAMPolicy};
 use serde_json::{Map, Value, json};
 
@@ -147,21 +150,29 @@ fn main() -> Result<(), String> {
         Length::All => WALK,
     };
     let policies = policies();
+    let mut text = String::new();
     if length != Length::Short {
-        println!("alice has AmazonEC2FullAccess and, since the function attached it, force-mfa.");
+        let _ = writeln!(text, "alice has AmazonEC2FullAccess and, since the function attached it, force-mfa.");
     }
     let mut surprises = 0;
     for (title, steps) in scenes {
         if length != Length::Short {
-            println!("\n{title}");
+            let _ = writeln!(text, "\n{title}");
         }
         let is_shown = |step: &&Step| length != Length::Short || !READS.contains(&step.action);
         for step in steps.iter().filter(is_shown) {
-            surprises += usize::from(!show(step, &policies, length));
+            let (line, as_expected) = decided(step, &policies, length);
+            let _ = writeln!(text, "{line}");
+            surprises += usize::from(!as_expected);
         }
     }
     if length == Length::Usual {
-        println!("\n`make walk ALL=1` shows every scene, the resources, and the statement that decides.");
+        let _ = writeln!(text, "\n`make walk ALL=1` shows every scene, the resources, and the statement that decides.");
+    }
+    match io::stdout().write_all(text.as_bytes()) {
+        // Nobody reads on: `make walk | head`. println! would panic.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.to_string()),
+        Ok(()) | Err(_) => {}
     }
     if surprises > 0 {
         return Err(format!("{surprises} steps did not come out as they should"));
@@ -169,8 +180,8 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-/// Prints a step with its decision; whether the decision is as expected.
-fn show(step: &Step, policies: &[IAMPolicy], length: Length) -> bool {
+/// A step with its decision as a line, and whether the decision is as expected.
+fn decided(step: &Step, policies: &[IAMPolicy], length: Length) -> (String, bool) {
     let decided = evaluation::decide(policies, &step.request());
     let denied = decided.decision != Decision::Allow
         && !(step.expected == NotDenied && decided.decision == Decision::NotApplicable);
@@ -183,12 +194,12 @@ fn show(step: &Step, policies: &[IAMPolicy], length: Length) -> bool {
     let says = format!("{}{}", step.session.prefix(), step.says);
     let decision = if denied { "denied" } else { "allowed" };
     let surprise = if as_expected { "" } else { "   <- NOT AS IT SHOULD BE" };
-    if length == Length::All {
-        println!("  {says:<48} {:<30} {:<38} {decision:<8} {by}{surprise}", step.action, step.resource);
+    let line = if length == Length::All {
+        format!("  {says:<48} {:<30} {:<38} {decision:<8} {by}{surprise}", step.action, step.resource)
     } else {
-        println!("  {says:<48} {:<30} {decision}{surprise}", step.action);
-    }
-    as_expected
+        format!("  {says:<48} {:<30} {decision}{surprise}", step.action)
+    };
+    (line, as_expected)
 }
 
 impl Session {

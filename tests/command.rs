@@ -664,6 +664,17 @@ fn a_reader_that_goes_away_is_no_failure() {
     let said = String::from_utf8_lossy(&stderr);
     assert!(status.code() == Some(0) && said.starts_with("Account 123456789012\n") && !said.contains("pipe"), "{said}");
     assert!(account.carries_policy("alice"));
+    // `force-mfa status | head -1`, and what needs no account.
+    for arguments in [&["status", "--no-stack"][..], &["--help"], &["completions", "bash"]] {
+        let mut child = account.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&stderr);
+        assert!(
+            status.code() == Some(0) && !said.contains("pipe") && !said.contains("panicked"),
+            "{arguments:?}: {said}"
+        );
+    }
 }
 
 #[cfg(unix)]

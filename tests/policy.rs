@@ -23,6 +23,7 @@ mod settings;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Stdio};
 
 use iam_rs::IAMPolicy;
 use serde_json::{Value, json};
@@ -152,4 +153,27 @@ fn the_variable_of_the_user_name_is_left_for_iam() {
             "arn:aws:iam::123456789012:user/*/${aws:username}",
         ]))
     );
+}
+
+/// `make walk | head`.
+#[test]
+fn the_walk_ends_quietly_if_nobody_reads_on() {
+    let mut cargo = Command::new(env!("CARGO"));
+    // What cargo sets for a test would have it build ring again, and all that needs it.
+    for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("CARGO_")) {
+        if !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&variable.as_str()) {
+            cargo.env_remove(variable);
+        }
+    }
+    let mut child = cargo
+        .args(["run", "--quiet", "--locked", "--all-features", "--example", "walk"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cargo runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("cargo ends");
+
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
