@@ -134,7 +134,10 @@ class StackSet:
             print(f"{self.name}: the StackSet is up to date.")
             return []
         if lacking:
-            reasons = [f"\n  {a}: {self.instances[a].get('StatusReason', '')}" for a in sorted(lacking)]
+            reasons = [
+                f"\n  {account}: {self.instances[account].get('StatusReason') or 'CloudFormation gives no reason'}"
+                for account in sorted(lacking)
+            ]
             return [
                 OperationFailed(
                     f"{self.name}: the StackSet was not updated, since these accounts could not be given their "
