@@ -10,6 +10,7 @@ mod statements;
 use serde::Serialize;
 
 use super::inventory::{Answer, Function, Inventory, Unread};
+use crate::stack_name::StackName;
 
 /// The checks, in the order in which they are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -222,6 +223,14 @@ fn put_back(inventory: &Inventory) -> String {
          describe-stacks {of_stack} --output text --query \"Stacks[0].Parameters[].join('', ['ParameterKey=', \
          ParameterKey, ',UsePreviousValue=true'])\") # then docs/runbook.md, Put the stack right: what to read before it is executed"
     )
+}
+
+/// A command line of this program, for the same stack.
+fn command(inventory: &Inventory, arguments: &str) -> String {
+    match inventory.stack_name.as_str() {
+        name if name == StackName::Default.name() => format!("force-mfa {arguments}"),
+        name => format!("force-mfa {arguments} --stack {name}"),
+    }
 }
 
 /// Whether the stack is of this release. What another release lacks is no fault of the installation.

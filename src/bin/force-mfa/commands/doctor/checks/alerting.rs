@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Check, CheckName, Findings, is_release, put_back, update_first};
+use super::{Check, CheckName, Findings, command, is_release, put_back, update_first};
 use crate::commands::doctor::inventory::{Inventory, SWEEPS_KEPT};
 use crate::terminal::age;
 
@@ -23,7 +23,7 @@ pub fn queues(inventory: &Inventory) -> Check {
             Ok(None) => found.fail(format!("the queue {name} does not exist"), put_back(inventory)),
             Ok(Some(queue)) if queue.messages == 0 => {}
             Ok(Some(queue)) => {
-                let redrive = format!("force-mfa redrive --dry-run --queue {url}");
+                let redrive = command(inventory, &format!("redrive --dry-run --queue {url}"));
                 let waiting = format!("{} in {name}", messages(queue.messages));
                 match &queue.oldest_s {
                     Ok(Some(oldest)) if *oldest > OVERLOOKED_S => {

@@ -1,6 +1,6 @@
 //! The way of an event, from the trail to IAM, and where an event goes that could not be handled.
 
-use super::{Check, CheckName, Findings, State, is_release, put_back, statements, update_first};
+use super::{Check, CheckName, Findings, State, command, is_release, put_back, statements, update_first};
 use crate::commands::doctor::inventory::{Inventory, Refused, RefusedBy, Rule, Selectors, Trail};
 
 /// CloudFormation does not compare the policy of a queue, so that a drift-aware change set does not put it back.
@@ -196,7 +196,10 @@ fn check_role(found: &mut Findings, inventory: &Inventory, role: &str, release: 
                         format!(
                             "{call}, says IAM's simulation: an SCP, which it may misjudge if the SCP has conditions"
                         ),
-                        "force-mfa doctor --canary, which shows whether the function can do it",
+                        format!(
+                            "{}, which shows whether the function can do it",
+                            command(inventory, "doctor --canary")
+                        ),
                     ),
                 }
             }

@@ -469,3 +469,22 @@ fn the_gravest_finding_is_fixed_first() {
     assert!(alarms.detail.contains("force-mfa-broken") && alarms.detail.contains("ALARM"), "{alarms:?}");
     assert!(alarms.fix.unwrap().contains("REVERT_DRIFT"));
 }
+
+#[test]
+fn a_fix_by_this_program_names_the_stack() {
+    let mut inventory = healthy();
+    for (_, queue) in &mut inventory.queues {
+        queue.as_mut().unwrap().as_mut().unwrap().messages = 1;
+    }
+    let (action, resource) = ("iam:GetPolicyVersion".into(), POLICY.into());
+    inventory.refused = Ok(vec![Refused { action, resource, by: RefusedBy::Scp }]);
+    for (name, end) in [("force-mfa", ""), ("StackSet-acme-mfa-0123", " --stack StackSet-acme-mfa-0123")] {
+        inventory.stack_name = name.into();
+        let checks = judge(&inventory, RELEASE);
+        let fix = |name| checks.iter().find(|check| check.name == name).unwrap().fix.clone().unwrap();
+        let redrive = fix(CheckName::Queues);
+        assert!(redrive.starts_with("force-mfa redrive") && redrive.ends_with(&format!("failures{end}")), "{redrive}");
+        let canary = fix(CheckName::Permissions);
+        assert!(canary.starts_with(&format!("force-mfa doctor --canary{end}, which")), "{canary}");
+    }
+}
