@@ -212,8 +212,8 @@ publish: $(VENV)/.stamp ## Build the zips and upload them to a bucket: BUCKET=na
 release: sbom $(VENV)/.stamp ## Write everything that a release consists of, with its sums, into dist/ (~20 min)
 	@PATH="$(TOOLS_PATH)" python3 tools/build_release.py dist
 
-sbom: | need-cargo ## What each binary is built from, as CycloneDX files in dist/ (~3 min)
-	@CARGO="$(CARGO)" tools/sbom.sh
+sbom: | need-cargo need-python ## What each binary is built from, as CycloneDX files in dist/ (~3 min)
+	@CARGO="$(CARGO)" $(PYTHON) tools/sbom.py
 
 policy-actions: second-evaluator | need-cargo ## Write docs/policy-actions.md after a change of the policy (~3 min)
 	$(policy-actions) --write | node $(SECOND_EVALUATOR)/compare.mjs

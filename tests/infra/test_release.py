@@ -16,6 +16,7 @@ from aws_stand_in import BUCKET
 
 sys.path.insert(0, str(cfn.ROOT / "tools"))
 import build_release  # noqa: E402
+import sbom  # noqa: E402
 
 
 @pytest.fixture
@@ -108,6 +109,31 @@ def test_an_sbom_holds_nothing_of_the_machine_or_the_run():
     assert document == {
         "metadata": {"timestamp": "2026-01-01T00:00:00Z", "component": {"bom-ref": "path+file:///force-mfa#0.1.0"}}
     }
+
+
+def test_an_sbom_names_what_the_binary_is_built_from_and_nothing_else():
+    function = sbom.crates_of(sbom.FEATURES["function"])
+    [own], crates = {c for c in function if c[0] == "force-mfa"}, {c for c in function if c[0] != "force-mfa"}
+    of_tests = ("h2", "1.2.3")
+
+    def ref(crate):
+        return "#".join(crate)
+
+    def component(crate):
+        return {"name": crate[0], "version": crate[1], "bom-ref": ref(crate)}
+
+    everything = sorted(crates | {of_tests})
+    document = {
+        "metadata": {"component": component(own)},
+        "components": [component(crate) for crate in everything],
+        "dependencies": [{"ref": ref(own), "dependsOn": [ref(c) for c in everything]}, {"ref": ref(of_tests)}],
+    }
+    kept = sbom.only(function, document)
+
+    assert {"lambda_runtime", "aws-sdk-iam", "rustls"} <= {name for name, _ in function}
+    assert not {"h2", "criterion", "wiremock", "aws-sdk-sso"} & {name for name, _ in function}
+    assert kept["components"] == [component(crate) for crate in sorted(crates)]
+    assert kept["dependencies"] == [{"ref": ref(own), "dependsOn": [ref(crate) for crate in sorted(crates)]}]
 
 
 def test_the_scripts_of_the_release_run_outside_of_a_checkout(tmp_path):
