@@ -22,29 +22,44 @@ def scp(partition="aws", **parameters):
     return cfn.Stack(TEMPLATE, partition=partition, **given).resource("Scp")
 
 
-def denied(action, resource, principal=ADMINISTRATOR, **parameters):
-    """Whether the SCP denies it; its statements are all Deny, with the one condition on who asks."""
+def denied(action, resource, principal=ADMINISTRATOR, namespace=None, **parameters):
+    """Whether the SCP denies it; its statements are all Deny, with one condition: on who asks, or on the namespace."""
     return any(
         matches(statement["Action"], action)
         and matches(statement["Resource"], resource)
-        and not matches(statement["Condition"]["ArnNotLike"]["aws:PrincipalArn"], principal)
+        and holds(statement["Condition"], principal, namespace)
         for statement in scp(**parameters)["Content"]["Statement"]
     )
+
+
+def holds(condition, principal, namespace=None):
+    [operator] = condition
+    match operator:
+        case "ArnNotLike":
+            return not matches(condition[operator]["aws:PrincipalArn"], principal)
+        case "StringEquals":
+            return condition[operator]["cloudwatch:namespace"] == namespace
+    raise AssertionError(f"the tests do not know the operator {operator}")
 
 
 def matches(patterns, text):
     return any(fnmatchcase(text, pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns))
 
 
+UNLESS_EXEMPT = {
+    "ArnNotLike": {"aws:PrincipalArn": ["arn:aws:iam::*:role/stacksets-exec-*", "arn:aws:iam::*:role/security-operator"]}
+}
+CONDITIONS = {
+    "DenyForgedMetrics": {"StringEquals": {"cloudwatch:namespace": "ForceMfa"}},
+    "DenyForgedLog": {"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/force-mfa-function"}},
+}
+
+
 def test_each_statement_has_the_shape_evaluated_here():
     for statement in scp()["Content"]["Statement"]:
         assert set(statement) == {"Sid", "Effect", "Action", "Resource", "Condition"}
         assert statement["Effect"] == "Deny"
-        assert statement["Condition"] == {
-            "ArnNotLike": {
-                "aws:PrincipalArn": ["arn:aws:iam::*:role/stacksets-exec-*", "arn:aws:iam::*:role/security-operator"]
-            }
-        }
+        assert statement["Condition"] == CONDITIONS.get(statement["Sid"], UNLESS_EXEMPT)
         assert not any("?" in text for text in json.dumps(statement))
 
 
@@ -146,6 +161,59 @@ def test_the_scp_leaves_the_rest_alone(resource, actions):
         assert not denied(action, resource), action
 
 
+ALARM_TOPIC = f"arn:aws:sns:{IN}:force-mfa-alarms"
+
+
+def test_the_alarm_topic_gets_no_policy_that_blocks_messages():
+    assert denied("sns:PutDataProtectionPolicy", ALARM_TOPIC)
+    assert not denied("sns:PutDataProtectionPolicy", ALARM_TOPIC, principal=DEPLOYMENT)
+    assert not denied("sns:PutDataProtectionPolicy", f"arn:aws:sns:{IN}:other")
+    assert not denied("sns:Publish", ALARM_TOPIC)
+
+
+@pytest.mark.parametrize("principal", [ADMINISTRATOR, OPERATOR, DEPLOYMENT, FUNCTION])
+def test_nobody_sends_the_functions_metrics(principal):
+    assert denied("cloudwatch:PutMetricData", "*", principal, namespace="ForceMfa")
+    for namespace in ("Other", "ForceMfa/Other", None):
+        assert not denied("cloudwatch:PutMetricData", "*", principal, namespace=namespace)
+
+
+def test_the_namespace_is_that_of_the_alarms():
+    stack = rule_table.account_stack()
+    alarms = [name for name, kind in stack.template["Resources"].items() if kind["Type"] == "AWS::CloudWatch::Alarm"]
+    namespaces = set(re.findall('"Namespace": "([^"]+)"', json.dumps([stack.resource(name) for name in alarms])))
+
+    # PutMetricData refuses names that begin with AWS/.
+    ours = {namespace for namespace in namespaces if not namespace.startswith("AWS/")}
+    assert ours == {"ForceMfa"}
+    assert denied("cloudwatch:PutMetricData", "*", namespace="ForceMfa")
+
+
+def stream(partition, log_group):
+    region = {"aws": "us-east-1", "aws-us-gov": "us-gov-west-1", "aws-cn": "cn-north-1"}[partition]
+    return f"arn:{partition}:logs:{region}:123456789012:log-group:{log_group}:log-stream:2026/01/31/[$LATEST]0a1b"
+
+
+@pytest.mark.parametrize("prefix", ["force-mfa", "a" * 40])
+@pytest.mark.parametrize("partition", ["aws", "aws-us-gov", "aws-cn"])
+def test_only_the_function_writes_its_log(partition, prefix):
+    account = rule_table.account_stack(prefix, partition)
+    log = stream(partition, account.resource("LogGroup")["LogGroupName"])
+    function = account.resource("FunctionRole")["RoleName"]
+    given = {"partition": partition, "NamePrefix": prefix}
+    roles = f"arn:{partition}:iam::123456789012:role"
+
+    for role in ("Admin", "security-operator", "stacksets-exec-0a1b", f"{function}-2", f"x-{function}"):
+        assert denied("logs:PutLogEvents", log, principal=f"{roles}/{role}", **given), role
+    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+        assert not denied(action, log, principal=f"{roles}/{function}", **given)
+
+
+@pytest.mark.parametrize("log_group", ["/aws/lambda/force-mfa-report", "/aws/lambda/other", "other"])
+def test_others_write_other_logs(log_group):
+    assert not denied("logs:PutLogEvents", stream("aws", log_group))
+
+
 def test_the_function_can_do_all_that_its_role_allows():
     [inline] = rule_table.account_stack().resource("FunctionRole")["Policies"]
     allowed = [
@@ -156,10 +224,9 @@ def test_the_function_can_do_all_that_its_role_allows():
     ]
     assert ("logs:PutLogEvents", f"arn:aws:logs:{IN}:log-group:/aws/lambda/force-mfa:log-stream:*") in allowed
     for action, resource in allowed:
-        # Whatever a `*` of the role's resource stands for: no statement that names the action, unless for resources that
-        # it cannot mean.
+        # Whatever a `*` of the role's resource stands for: no statement that names the action, unless it exempts the role.
         for statement in scp()["Content"]["Statement"]:
-            if matches(statement["Action"], action):
+            if matches(statement["Action"], action) and holds(statement["Condition"], FUNCTION):
                 pytest.fail(f"{statement['Sid']} names {action}, which the role may do on {resource}")
 
 
