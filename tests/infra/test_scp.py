@@ -114,7 +114,9 @@ def test_other_stacks_can_be_changed(stack, action):
 
 
 @pytest.mark.parametrize(
-    "action", "AttachRolePolicy CreateRole DeleteRole DetachRolePolicy PutRolePermissionsBoundary PutRolePolicy UpdateAssumeRolePolicy".split()
+    "action",
+    "AttachRolePolicy CreateRole DeleteRole DeleteRolePolicy DetachRolePolicy "
+    "PutRolePermissionsBoundary PutRolePolicy UpdateAssumeRolePolicy".split(),
 )
 def test_nobody_else_becomes_or_weakens_an_exempt_role(action):
     for role in (DEPLOYMENT, OPERATOR):
