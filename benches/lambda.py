@@ -340,7 +340,7 @@ class Bench:
             if share:
                 share.take(process.pid)
             times, cpu = [], [cpu_seconds(process.pid)]
-            calls, connections = [0], [0]
+            calls, connections, pages = [0], [0], []
             for event in events:
                 self.api.hand_out(event.encode())
                 self.loop.run_until(lambda: self.api.reply and self.api.waiting, process)
@@ -349,6 +349,7 @@ class Bench:
                     raise AssertionError(f"{name} failed: {body.decode()}")
                 times.append(self.api.replied_at - self.api.handed_out_at)
                 cpu.append(cpu_seconds(process.pid))
+                pages.append(pages_touched(process.pid))
                 calls.append(self.iam.calls.total())
                 connections.append(self.iam.connections)
             expected = [f"user-{n:04}" for n in range(len(events) if events[0] != SWEEP else UNCOVERED)]
@@ -359,6 +360,7 @@ class Bench:
                 "first": times[0] * 1e3,
                 "cold": (init + times[0]) * 1e3,
                 "cpu_first": (cpu[1] - cpu[0]) * 1e3,
+                "pages": pages[0],
                 "rss": int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{process.pid}/status").read_text())[1]) / 1024,
             }
             if len(events) > 1:
@@ -385,6 +387,12 @@ SWEEP = '{"sweep": {}}'
 def cpu_seconds(pid):
     """What the process has used of any CPU, by its own clock (Linux: clock_getcpuclockid)."""
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def pages_touched(pid):
+    """Minor page faults of the process: each is a page of memory, or a few of a file, that it had not touched before."""
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[7])
 
 
 class CpuShare:
@@ -499,6 +507,7 @@ def report(runs, sweeps, throttled):
         times_floor("warm call, p99", "p99", None, None),
         times_faster("", "p99", 2.8, 4),
         times_floor("CPU of a warm call", "cpu", 5.0, 3.5),
+        at_most("page faults of a cold start", "", function["pages"], None, None, [f"{median[name]['pages']:.0f}" for name in ("floor", "boto3")]),
         at_most("memory (RSS)", "MB", function["rss"], 8, 5, [f"{median[name]['rss']:.3g} MB" for name in ("floor", "boto3")]),
         at_most("zip", "MiB", zips["function"], 2.2, 2.0, [f"{zips['floor']:.3g} MiB", ""]),
         at_most("IAM calls of a warm call", "", function["calls"], 1, 1, ["", f"{boto3['calls']:.3g}"]),

@@ -18,7 +18,7 @@ const OWN: usize = 100_000_000_000;
 /// As many as Organizations gives at once.
 const PAGE: usize = 20;
 
-/// The policy of the account template.
+/// The policy of the account template, in the account 123456789012.
 const POLICY: &str = include_str!("../src/bin/force-mfa/commands/doctor/checks/enforcing.json");
 
 struct Organization {
@@ -193,7 +193,8 @@ impl Organization {
             ),
             "GetPolicyVersion" => {
                 // IAM encodes the document as a part of a URL.
-                let text: String = POLICY.bytes().map(|byte| format!("%{byte:02X}")).collect();
+                let policy = POLICY.replace("123456789012", &id.to_string());
+                let text: String = policy.bytes().map(|byte| format!("%{byte:02X}")).collect();
                 format!("<PolicyVersion><VersionId>v1</VersionId><Document>{text}</Document></PolicyVersion>")
             }
             // Every fourth user is without the policy, and older than it.

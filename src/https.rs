@@ -1,7 +1,7 @@
 //! HTTPS as IAM speaks it: HTTP/1.1 over TLS with ring. rustls verifies the server, against the certificate authorities
 //! of the system or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
 //!
-//! The SDK's connector does the same, but it links HTTP/2, reads the authorities a line at a time, and counts a missing
+//! The SDK's connector does the same, but it links HTTP/2, takes longer to read the authorities, and counts a missing
 //! trust store as a server that does not answer: see `docs/speed.md`.
 
 use std::env;
