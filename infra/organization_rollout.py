@@ -13,6 +13,7 @@ import report
 import rollout_file
 import stack_sets
 import stacks
+import templates
 from applied_record import AppliedRecord
 from aws_calls import Aws, WrongUsage
 from templates import Deployable
@@ -115,7 +116,9 @@ class Rollout(Account):
         self.names = self.organization.accounts_of([*units, root])
         below = {account: unit for unit in units for account in self.organization.accounts_below(unit)}
         everywhere = dict.fromkeys(self.organization.accounts_below(root), root)
-        self.installation = stack_sets.StackSet(aws, self.prefix, options, units, below, document["excluded_accounts"])
+        self.installation = stack_sets.StackSet(
+            aws, self.prefix, options, units, below, document["excluded_accounts"], active=self.names
+        )
         self.auditor = stack_sets.StackSet(aws, f"{self.prefix}-auditor", options, [root], everywhere)
         self.overrides = self.resolved_overrides()
         self.management = ManagementStacks(self) if self.is_management else None
@@ -167,6 +170,132 @@ class Rollout(Account):
                 f"{self.file} names accounts that are not active, or not below its units: {', '.join(unknown)}. Correct "
                 "their ids, or take them out of canary_accounts and overrides."
             )
+        self.check_units_of_overrides()
+        nobody = sorted(set(self.document["excluded_accounts"]) - self.names.keys() - {management})
+        if nobody:
+            print(f"{self.file} excludes accounts that are not active in the organization: {', '.join(nobody)}.")
+
+    def check_units_of_overrides(self):
+        """A unit that has none of our accounts, and is not below our units, is a typing error or the wrong unit."""
+        document, ours = self.document, set(self.installation.everybody)
+        if document["management_account"]:
+            ours.add(self.organization.management_account)
+        for unit in sorted({unit for one in document["overrides"] for unit in one.get("organizational_units", [])}):
+            alone = {"overrides": [{"organizational_units": [unit], "parameters": {}}]}
+            is_ours = self.organization.is_below(unit, document["organizational_units"])
+            if not is_ours and not overrides.resolve(self.organization, alone).keys() & ours:
+                raise WrongUsage(
+                    f"{self.file} has an override for {unit}, which is not below its organizational_units: it would "
+                    "hold for nobody. Correct the unit, or add it to organizational_units."
+                )
+
+    def left_over(self):
+        """The stacks that are there although the file does not have them: words, and what deletes each."""
+        document = self.account.document
+        is_wanted = {
+            self.installation: document["management_account"],
+            self.auditor: document["auditor"],
+            self.scp: document["scp"]["enabled"],
+        }
+        for stack in (stack for stack, wanted in is_wanted.items() if stack.stack and not wanted):
+            delete = functools.partial(stack.delete, self.account.arguments.poll_seconds)
+            yield f"the stack {stack.name} of the management account", delete
+
+
+class Rollout(Account):
+    """Everything that a run needs to know. All of it is read here, before anything is changed."""
+
+    def __init__(self, arguments):
+        super().__init__(arguments)
+        document, aws = self.document, self.aws
+        accounts.check_caller(aws, self.organization, document["call_as"])
+        self.canary = set(document["canary_accounts"]) if arguments.canary else None
+        if arguments.canary and not self.canary:
+            raise WrongUsage(f'{self.file} names no "canary_accounts", which CANARY=1 deploys to.')
+        self.stack = stacks.Deployment(aws, f"{self.prefix}-organization")
+        self.use_outputs(stacks.outputs(self.stack.stack))
+        self.record = AppliedRecord(aws, self.bucket if self.stack.stack else None)
+        options = document | {"poll_seconds": arguments.poll_seconds}
+        units, root = document["organizational_units"], self.organization.root()
+        self.names = self.organization.accounts_of([*units, root])
+        below = {account: unit for unit in units for account in self.organization.accounts_below(unit)}
+        everywhere = dict.fromkeys(self.organization.accounts_below(root), root)
+        self.installation = stack_sets.StackSet(
+            aws, self.prefix, options, units, below, document["excluded_accounts"], active=self.names
+        )
+        self.auditor = stack_sets.StackSet(aws, f"{self.prefix}-auditor", options, [root], everywhere)
+        self.overrides = self.resolved_overrides()
+        self.management = ManagementStacks(self) if self.is_management else None
+
+    def use_outputs(self, outputs):
+        # In a dry run before the first deployment these names stand for what the stack will create.
+        self.use(outputs.get("ArtifactBucket", "ARTIFACT-BUCKET"), outputs.get("AlarmTopicArn", "ALARM-TOPIC-ARN"))
+
+    def wanted_release(self):
+        """The release of the file, of the folder that RELEASE names, or of this checkout. Nothing is uploaded yet."""
+        wanted, folder = self.document["release"], self.arguments.release
+        if folder and wanted["code_key"]:
+            raise WrongUsage(f"{self.file} names a release in the bucket, and RELEASE another: take one of them out.")
+        if folder:
+            return release.of_folder(wanted["architecture"], folder)
+        if not wanted["code_key"]:
+            return release.of_files(
+                wanted["architecture"], release.package(wanted["architecture"], self.arguments.folder)
+            )
+        if self.stack.stack is None:
+            raise WrongUsage(
+                "There is no artifact bucket yet, so no release in it: leave template_key and code_key empty."
+            )
+        return self.published({key: wanted[key] for key in ("template_key", "code_key")})
+
+    def read_overrides(self):
+        """What the accounts have that may have overrides: those that the file or the record names."""
+        named = self.record.overridden() | set(self.overrides)
+        self.installation.want_overrides({account: self.overrides.get(account, {}) for account in named})
+
+    def may_have_overrides(self):
+        """The accounts that the next run asks for their overrides: those of the file, and those that still have some.
+        A suspended or excluded account, or one whose reset failed, must not be forgotten."""
+        return set(self.overrides) | {account for account, has in self.installation.overrides_now.items() if has}
+
+    def check_accounts(self):
+        """An account id with a typing error would leave its account without the override that was meant for it."""
+        management = self.organization.management_account
+        if self.document["canary_accounts"] == [management]:
+            raise WrongUsage(
+                f'{self.file} names only {management} in "canary_accounts". It is the management account, which '
+                "StackSets never reach: name another account."
+            )
+        known = set(self.installation.accounts) | {management}
+        named = {account for override in self.document["overrides"] for account in override.get("accounts", [])}
+        unknown = sorted((named | set(self.document["canary_accounts"])) - known)
+        if unknown:
+            raise WrongUsage(
+                f"{self.file} names accounts that are not active, or not below its units: {', '.join(unknown)}. Correct "
+                "their ids, or take them out of canary_accounts and overrides."
+            )
+        self.check_units_of_overrides()
+        nobody = sorted(set(self.document["excluded_accounts"]) - self.names.keys() - {management})
+        if nobody:
+            print(f"{self.file} excludes accounts that are not active in the organization: {', '.join(nobody)}.")
+
+    def check_units_of_overrides(self):
+        """A unit with none of our accounts, and not below our units, is a typing error or the wrong unit."""
+        organization, units = self.organization, self.document["organizational_units"]
+        own = self.installation.everybody | (
+            {organization.management_account} if self.document["management_account"] else set()
+        )
+        named = {unit for override in self.document["overrides"] for unit in override.get("organizational_units", [])}
+        for unit in sorted(named):
+            below = organization.accounts_of([unit]).keys()
+            below |= {organization.management_account} & own if organization.is_below(
+                organization.management_account, [unit]
+            ) else set()
+            if not below & own and not organization.is_below(unit, units):
+                raise WrongUsage(
+                    f"{self.file} has an override for {unit}, which is not below its organizational_units: it would "
+                    "hold for nobody. Correct the unit, or add it to organizational_units."
+                )
 
     def left_over(self):
         """What stands in AWS although the file does not have it: words, and what deletes it, if that is possible."""
@@ -178,6 +307,8 @@ class Rollout(Account):
             for account, i in installation.instances.items()
             if account in installation.accounts
         }
+        # An account's instance can belong to another unit than the one above it that is gone.
+        kept |= {unit for unit in gone if self.organization.below_unit.get(unit, {}).keys() & installation.accounts}
         for unit in sorted(gone & kept):
             yield f"automatic deployment to {unit}, which cannot end while accounts below it are in the file", None
         for unit in sorted(gone - kept):
@@ -248,6 +379,8 @@ def bring(rollout, wanted):
 def finish(rollout, problems, wanted):
     """Shows what is not as it should be, and the command that remains. Returns the exit code."""
     if rollout.aws.dry_run:
+        if not rollout.arguments.remove:
+            report.show_left_over(rollout.file, rollout.left_over(), "make deploy-org")
         print("Dry run: nothing was changed.")
         return 0
     for problem in problems:
@@ -301,7 +434,29 @@ def status(arguments):
         running = stack_set.running_operation()
         if running:
             print(f"{stack_set.name}: an operation is running, {stack_set.progress(running)[0]}.")
-    return 1 if report.show(rollout) else 0
+    differing = not_applied(rollout)
+    if differing:
+        print(
+            f"{rollout.installation.name}: the StackSet does not have what {rollout.file} and the last run say "
+            f"({', '.join(differing)}): run make deploy-org."
+        )
+    return 1 if report.show(rollout) or differing else 0
+
+
+def not_applied(rollout):
+    """The parameters in which the StackSet differs from the file, or from the release that the last run deployed: the
+    file was edited since, or the run was interrupted."""
+    definition = rollout.installation.definition
+    if not definition:
+        return []
+    has = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in definition["Parameters"]}
+    given = rollout.document["parameters"]
+    should = templates.complete(templates.parse(definition["TemplateBody"])["Parameters"], given)
+    keys = rollout.record.last.get("release", {})
+    filled = {"CodeBucket": rollout.bucket, "CodeKey": keys.get("code_key", has.get("CodeKey"))}
+    # The run takes these two from the zip and from the organization's stack.
+    filled |= {name: has.get(name) for name in ("Architecture", "AlarmTopicArn") if not given.get(name)}
+    return sorted(name for name, value in (should | filled).items() if has.get(name) != value)
 
 
 def remove_org(arguments):

@@ -22,7 +22,7 @@ class OperationFailed(RolloutError):
 class StackSet:
     """A StackSet as it is when it is read, and after each operation."""
 
-    def __init__(self, aws, name, options, units, everybody, excluded=()):
+    def __init__(self, aws, name, options, units, everybody, excluded=(), active=()):
         self.aws, self.name, self.poll_seconds = aws, name, options["poll_seconds"]
         self.itself = {"StackSetName": name, "CallAs": options["call_as"]}
         self.preferences = {
@@ -33,6 +33,8 @@ class StackSet:
         self.units, self.unit_of, self.excluded = set(units), everybody, set(excluded)
         self.everybody = set(everybody)
         self.accounts = self.everybody - self.excluded
+        # All active accounts that we know, also outside of the units.
+        self.active = self.everybody | set(active)
         # The overrides that accounts should have, and those that they have, of the accounts that may have some.
         self.overrides_wanted, self.overrides_now = {}, {}
         self.read()
@@ -83,6 +85,10 @@ class StackSet:
     def not_current(self):
         return {account for account, instance in self.instances.items() if instance["Status"] != "CURRENT"}
 
+    def outside(self):
+        """The active accounts that have a stack, although they are not among those that get one."""
+        return self.instances.keys() & self.active - self.accounts
+
     def bring(self, wanted, canary=None):
         """The definition to what it should be, and a stack with its overrides to every account; with `canary` to those
         accounts only. Returns the failures."""
@@ -112,7 +118,10 @@ class StackSet:
             for account, has in self.overrides_of(scope).items()
             if overrides.lacking(wanted.parameters | has, self.overrides_wanted[account], present)
         }
-        failed = self.update(wanted, None if canary is None else scope & set(self.instances), lacking)
+        # An account that was excluded, or whose unit was taken out of the file, must not get parameters that are stricter
+        # than those that it has: its stack waits for REMOVE=1 as it is.
+        is_for_some = canary is not None or self.outside()
+        failed = self.update(wanted, scope & set(self.instances) if is_for_some else None, lacking)
         if failed:
             return failures + failed
         failures += self.override(self.override_differences(scope - lacking))
@@ -152,7 +161,9 @@ class StackSet:
         elif not is_auto:
             # "If you specify AutoDeployment, don't specify DeploymentTargets or Regions."
             request |= {"AutoDeployment": AUTO_DEPLOYMENT}
-        who = "all stacks" if accounts is None else f"the stacks of {', '.join(sorted(accounts))}"
+        few = accounts is not None and len(accounts) <= 10
+        some = ", ".join(sorted(accounts)) if few else f"{len(accounts or ())} accounts"
+        who = "all stacks" if accounts is None else f"the stacks of {some}"
         print(f"{self.name}: update {who} ...", flush=True)
         return self.attempt("update_stack_set", request, wanted.files)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import templates
-from aws_stand_in import BUCKET, LATER, SANDBOX, SECURITY, WORK, AwsError
+from aws_stand_in import BUCKET, LATER, ROOT, SANDBOX, SECURITY, WORK, AwsError
 
 THREE, FOUR, FIVE = "333333333333", "444444444444", "555555555555"
 STRICT = {"ExistingUsers": "enforce"}
@@ -368,3 +368,83 @@ def test_a_first_dry_run_shows_the_overrides_too(operator):
 
     assert shown[-1][0] == "CreateStackInstances"
     assert shown[-1][1]["ParameterOverrides"] == templates.as_list({"Mode": "report"})
+
+
+@pytest.mark.parametrize(
+    ("account", "leaves"),
+    [(FOUR, {"excluded_accounts": [FOUR]}), (FIVE, {"organizational_units": [WORK]})],
+    ids=["excluded", "unit taken out"],
+)
+def test_an_account_that_leaves_the_file_gets_no_stricter_parameters(organization, operator, account, leaves):
+    operator.deploy()
+    operator.change(parameters=STRICT, **leaves)
+    assert account in operator.deploy(dry_run=True) or SANDBOX in operator.deploy(dry_run=True)
+    operator.deploy(expect=1)
+    operator.deploy(expect=1)
+
+    assert history(organization, account, "ExistingUsers") == ["report"]
+    assert history(organization, THREE, "ExistingUsers") == ["report", "enforce"]
+
+    operator.deploy("--remove")
+    assert account not in stack_set(organization).instances
+
+
+def test_an_excluded_account_that_comes_back_gets_what_the_others_have(organization, operator):
+    operator.deploy()
+    operator.change(parameters=STRICT, excluded_accounts=[FOUR])
+    operator.deploy(expect=1)
+    operator.change(excluded_accounts=[])
+    operator.deploy()
+
+    assert history(organization, FOUR, "ExistingUsers") == ["report", "enforce"]
+
+
+def test_a_unit_that_was_wider_for_a_time_loses_no_stack_that_is_meant(organization, operator):
+    for units in ([WORK], [ROOT]):
+        operator.change(organizational_units=units)
+        operator.deploy()
+    deployments = len(stack_set(organization).instances[FOUR].history)
+    operator.change(organizational_units=[WORK])
+    operator.run("deploy-org", "--remove", expect=1)  # Automatic deployment to the root cannot end.
+
+    [deleted] = organization.sent("DeleteStackInstances")
+    assert deleted["DeploymentTargets"]["Accounts"] == [FIVE]
+    assert deleted["DeploymentTargets"]["AccountFilterType"] == "INTERSECTION"
+    assert len(stack_set(organization).instances[FOUR].history) == deployments
+
+
+def test_an_override_of_a_unit_that_has_none_of_our_accounts_is_refused(organization, operator):
+    operator.change(organizational_units=[WORK], overrides=[{"organizational_units": [SANDBOX], "parameters": STRICT}])
+    assert f"{SANDBOX}, which is not below its organizational_units" in operator.deploy(expect=2)
+    assert organization.calls == []
+
+    # A unit without accounts yet, and one that is above ours.
+    overrides = [{"organizational_units": [unit], "parameters": STRICT} for unit in (LATER, ROOT)]
+    operator.change(overrides=overrides)
+    operator.deploy()
+
+
+def test_an_excluded_account_that_is_not_there_is_named(operator):
+    operator.change(excluded_accounts=["999999999999"])
+
+    assert "excludes accounts that are not active in the organization: 999999999999" in operator.deploy()
+
+
+def test_the_status_says_that_the_file_was_not_applied(organization, operator):
+    operator.deploy()
+    assert "run make deploy-org" not in operator.run("rollout-status")
+
+    operator.change(parameters=STRICT, overrides=[protect(THREE)])
+    assert "(ExemptPaths, ExistingUsers): run make deploy-org" in operator.run("rollout-status", expect=1)
+
+    organization.faults["UpdateStackSet"] = [AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
+    del organization.faults["UpdateStackSet"]
+    assert "(ExemptPaths, ExistingUsers): run make deploy-org" in operator.run("rollout-status", expect=1)
+
+    operator.deploy()
+    operator.binary("a newer function")
+    organization.faults["UpdateStackSet"] = [AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
+    del organization.faults["UpdateStackSet"]
+    assert "(CodeKey): run make deploy-org" in operator.run("rollout-status", expect=1)
