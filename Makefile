@@ -45,8 +45,9 @@ clean: ## Remove build output and everything that was installed
 
 .PHONY: demo demo-function demo-organization quick test walk failure-scenarios fuzz bench bench-organization acceptance
 
-demo: | need-cargo need-python ## What the function does, on an emulator of IAM. ALL=1: every event (~3 min)
-	@echo "Building the function and installing the emulator. The first time takes about two minutes on two cores."
+demo: | need-cargo need-python ## What the function does, on an emulator of IAM. ALL=1: every event (~4 min)
+	@echo "Building the function and installing the emulator. The first time, on two cores, the first event"
+	@echo "comes after about two minutes, and the end after about four: the command is built meanwhile."
 	@$(MAKE) --no-print-directory --jobs=2 demo-function $(VENV)/.demo-stamp
 	@$(VENV)/bin/python tools/demo.py $(if $(ALL),--all)
 
@@ -61,8 +62,9 @@ demo-organization: $(VENV)/.demo-stamp | need-cargo ## What an auditor sees of 4
 quick: fmt-check lint ## What to run all day: format, clippy, unit and policy tests
 	$(CARGO) test --locked --all-features --lib --bins --test policy
 
-test: $(VENV)/.stamp | need-cargo ## Every test that needs no release build; tests/README.md says which is where (~10 min)
-	PATH="$(TOOLS_PATH)" $(CARGO) test --locked --all-features
+# The tests of the command wait more than they work: for servers to start, and for clocks with whole seconds.
+test: $(VENV)/.stamp | need-cargo ## Every test that needs no release build; tests/README.md says which is where (~9 min)
+	PATH="$(TOOLS_PATH)" RUST_TEST_THREADS=6 $(CARGO) test --locked --all-features
 	PATH="$(TOOLS_PATH)" $(pytest) -m "not release_build" --numprocesses 2
 
 walk: | need-cargo ## What a new user meets under the policy, step by step. ALL=1: every step
@@ -95,7 +97,7 @@ acceptance: $(VENV)/.stamp | need-cargo ## Try it in a sandbox on AWS: ACCOUNT=n
 .PHONY: check fmt fmt-check lint deny advisories budget offline-build validate sam-build check-package cdk check-documents \
 	check-workflows policy-cross-check second-evaluator
 
-check: fmt-check lint deny check-documents check-workflows validate cdk policy-cross-check budget sam-build check-package ## Everything below but advisories, fmt and offline-build (~15 min)
+check: fmt-check lint deny check-documents check-workflows validate cdk policy-cross-check budget sam-build check-package ## Everything below but advisories, fmt and offline-build (~12 min)
 
 fmt: | need-cargo ## Format the Rust code
 	$(CARGO) fmt --all
@@ -132,7 +134,7 @@ sam-build: $(if $(DRY_RUN),,$(VENV)/.stamp $(CHECK_VENV)/.stamp) ## Build the fu
 	$(call run, RUSTFLAGS="$$(PATH="$(TOOLS_PATH)" python3 infra/rollout.py rust-flags)" sam build \
 		--template infra/template.yaml --config-file $(CURDIR)/infra/samconfig.toml --build-dir $(SAM_BUILD))
 
-check-package: $(VENV)/.stamp | need-cargo ## Build the zip of a release at two paths: what is in it, and are the bytes the same? (~5 min)
+check-package: $(VENV)/.stamp | need-cargo ## Build the zip of a release at two paths: what is in it, and are the bytes the same? (~6 min)
 	PATH="$(TOOLS_PATH)" $(pytest) -m release_build
 
 cdk: ## The CDK construct, compared with the template; needs no network

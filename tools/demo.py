@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import uuid
 from collections import Counter
@@ -37,7 +38,6 @@ from pathlib import Path
 import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
-from rich.padding import Padding
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
@@ -195,10 +195,12 @@ class Demo:
         for fault in self.faults:
             self.say(f"  ✗ {fault}", "red")
         total = sum(counts.values())
-        parts = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+        # No line ends between a number and its outcome.
+        parts = ", ".join(f"{count}\u00a0{outcome}" for outcome, count in counts.most_common())
         verdict = f"{len(self.faults)} not as expected" if self.faults else "all as expected"
         self.heading(f"{total} events of events/, {verdict}")
-        self.console.print(Padding(Text(parts, "red" if self.faults else "green"), (0, 0, 0, 2)))
+        for line in textwrap.wrap(parts, self.console.width - 2):
+            self.say("  " + line.replace("\u00a0", " "), "red" if self.faults else "green")
         return 1 if self.faults else 0
 
     # What is started
