@@ -132,12 +132,31 @@ class Aws:
         return shlex.join([*words, "--cli-input-json", json.dumps(parameters)])
 
 
+# botocore's errors that are no answer of AWS.
+NOT_SIGNED_IN = (
+    exceptions.CredentialRetrievalError,
+    exceptions.LoginError,
+    exceptions.NoAuthTokenError,
+    exceptions.NoCredentialsError,
+    exceptions.PartialCredentialsError,
+    exceptions.ProfileNotFound,
+    exceptions.SSOError,
+    exceptions.TokenRetrievalError,
+    exceptions.UnknownCredentialError,
+    exceptions.UnknownTokenProviderError,
+)
+NETWORK = (exceptions.ConnectionError, exceptions.HTTPClientError)
+
+
 def explained(error):
     """The error by its meaning: which call, what AWS answered, what to do."""
     if not isinstance(error, exceptions.ClientError):
-        kind = NotAllowed if "redential" in type(error).__name__ or "Token" in type(error).__name__ else Passing
-        todo = "Sign in (aws sso login, aws login), or set AWS_PROFILE" if kind is NotAllowed else "Check the network"
-        return kind(f"{error}. {todo}, then run the same command again.")
+        said = str(error).rstrip(".")
+        if isinstance(error, NOT_SIGNED_IN):
+            return NotAllowed(f"{said}. Sign in (aws sso login, aws login), or set AWS_PROFILE, then run it again.")
+        if isinstance(error, NETWORK):
+            return Passing(f"{said}. Check the network, then run the same command again.")
+        return RolloutError(f"{said}. Correct it, then run it again.")
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     said = f"{error.operation_name} failed with {code}: {message}"

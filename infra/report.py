@@ -8,6 +8,7 @@ ADVICE = {
     "accessdenied": "An SCP or a boundary denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
 }
 BY_STATUS = {
+    "SUCCEEDED": "Run make deploy-org",
     "INOPERABLE": "Delete the instance (delete-stack-instances with RetainStacks), then the stack in the account",
     "CANCELLED": "The operation stopped before this account: fix the failed ones",
     "RUNNING": "Wait: make rollout-status",

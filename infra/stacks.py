@@ -85,8 +85,9 @@ def wait(aws, name, condition, poll_seconds):
         if "Error" in error.last_response:  # We could not look; the stack goes on.
             raise explained(ClientError(error.last_response, "DescribeStacks")) from error
         reason = first_failure(aws.pages("cloudformation", "describe_stack_events", "StackEvents", StackName=name))
+        done = "deleted" if condition == "stack_delete_complete" else "deployed"
         raise RolloutError(
-            f"The stack {name} could not be deployed.{reason or f' {error}'} Fix it, then run this again."
+            f"The stack {name} could not be {done}.{reason or f' {error}'} Fix it, then run this again."
         ) from error
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from botocore import client, exceptions
 
 import stack_sets
 from aws_stand_in import BUCKET, LATER, MANAGEMENT, ROOT, SANDBOX, SECURITY, TOPIC, WORK, AwsError
@@ -948,3 +949,65 @@ def test_a_template_that_differs_in_a_comment_is_up_to_date(operator, organizati
 
     assert "force-mfa-organization: the stack is up to date." in operator.deploy()
     assert organization.stacks[key] is stack
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(exceptions.LoginRefreshRequired(), 3), (exceptions.UnauthorizedSSOTokenError(), 3), (exceptions.ParamValidationError(report="x"), 1)],
+)
+def test_only_a_lost_connection_is_waited_for(operator, monkeypatch, error, code):
+    """Anything else would be asked for again without an end."""
+    real = client.BaseClient._make_api_call
+
+    def call(self, operation, parameters):
+        if operation == "DescribeStackSetOperation":
+            raise error
+        return real(self, operation, parameters)
+
+    def sleep(_):
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr(client.BaseClient, "_make_api_call", call)
+    monkeypatch.setattr(stack_sets.time, "sleep", sleep)
+    operator.deploy(expect=code)
+
+
+def test_a_connection_that_is_lost_while_waiting_is_tried_again(operator, monkeypatch):
+    real, lost = client.BaseClient._make_api_call, []
+
+    def call(self, operation, parameters):
+        if operation == "DescribeStackSetOperation" and len(lost) < 2:
+            lost.append(operation)
+            raise exceptions.EndpointConnectionError(endpoint_url="https://example.com")
+        return real(self, operation, parameters)
+
+    monkeypatch.setattr(client.BaseClient, "_make_api_call", call)
+    operator.deploy()
+    assert len(lost) == 2
+
+
+def test_an_account_that_nothing_failed_in_is_told_to_run_again(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    operator.binary("2")
+    operator.deploy("--canary")
+    organization.failing[FIVE] = "denied"
+    operator.change(overrides=[{"accounts": [FIVE], "parameters": {"Mode": "report"}}])
+    said = operator.deploy(expect=1)
+
+    assert "Run make deploy-org" in said
+    assert said.count("Read the stack's events") == 1  # FIVE's
+
+
+def test_a_stack_that_cannot_be_deleted_is_called_that(organization, operator, monkeypatch):
+    operator.account = "MANAGEMENT"
+    operator.change(call_as="SELF", management_account=True)
+    operator.deploy()
+    operator.change(management_account=False)
+
+    def fail(caller, StackName):
+        organization.stacks[caller, StackName]["StackStatus"] = "DELETE_FAILED"
+        return {}
+
+    monkeypatch.setattr(organization, "DeleteStack", fail, raising=False)
+    assert "could not be deleted" in operator.deploy("--remove", expect=1)
