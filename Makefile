@@ -63,7 +63,7 @@ quick: fmt-check lint ## What to run all day: format, clippy, unit and policy te
 	$(CARGO) test --locked --all-features --lib --bins --test policy
 
 # The tests of the command wait more than they work: for servers to start, and for clocks with whole seconds.
-test: $(VENV)/.stamp | need-cargo ## Every test that needs no release build; tests/README.md says which is where (~9 min)
+test: $(VENV)/.stamp | need-cargo ## Every test that needs no release build; tests/README.md says which is where (~8 min)
 	PATH="$(TOOLS_PATH)" RUST_TEST_THREADS=6 $(CARGO) test --locked --all-features
 	PATH="$(TOOLS_PATH)" $(pytest) -m "not release_build" --numprocesses 2
 
