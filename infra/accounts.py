@@ -1,6 +1,6 @@
 """The organization: its accounts, and which of them are below an organizational unit."""
 
-from aws_calls import WrongUsage
+from aws_calls import NotFound, WrongUsage
 
 
 class Organization:
@@ -19,7 +19,13 @@ class Organization:
         """Id and name of the accounts of the unit and all units below it that StackSets can deploy to: neither
         the management account, which they never reach, nor one that is suspended or closed."""
         if unit not in self.below_unit:
-            accounts = self.aws.pages("organizations", "list_accounts_for_parent", "Accounts", ParentId=unit)
+            try:
+                accounts = self.aws.pages("organizations", "list_accounts_for_parent", "Accounts", ParentId=unit)
+            except NotFound as error:
+                raise WrongUsage(
+                    f"The organization has no unit {unit}. Correct it in rollout.json: aws organizations list-roots "
+                    "and list-organizational-units-for-parent show the units."
+                ) from error
             if any(account["Id"] == self.management_account for account in accounts):
                 self.parents[self.management_account] = unit
             found = {

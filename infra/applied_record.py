@@ -6,7 +6,8 @@ from pathlib import Path
 
 
 class AppliedRecord:
-    """The last record. It knows which accounts may have overrides, since ListStackInstances does not show them."""
+    """The last record. It knows what nobody can list: which accounts may have overrides (ListStackInstances does not
+    show them), and which stacks the management account may have, if another account owns the StackSets."""
 
     def __init__(self, aws, bucket):
         self.aws, self.number, self.last = aws, 0, {}
@@ -15,10 +16,12 @@ class AppliedRecord:
             key = max(item["Key"] for item in keys)
             self.number = int(Path(key).stem)
             self.last = json.loads(aws.read("s3", "get_object", Bucket=bucket, Key=key)["Body"].read())
-        self.before = self.last.get("rollout", {})  # The file that was applied before this run.
 
     def overridden(self):
         return set(self.last.get("overridden", []))
+
+    def management_stacks(self):
+        return set(self.last.get("management_stacks", []))
 
     def write(self, bucket, folder, **content):
         """Writes the next record if it says anything new."""

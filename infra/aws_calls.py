@@ -47,6 +47,10 @@ class NotAllowed(RolloutError):
     exit_code = 3
 
 
+class NotFound(RolloutError):
+    """There is no such organizational unit."""
+
+
 class Passing(RolloutError):
     """AWS could not answer just now: throttled, not reachable, or an error of its own."""
 
@@ -159,7 +163,7 @@ def explained(error):
         return RolloutError(f"{said}. Correct it, then run it again.")
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    said = f"{error.operation_name} failed with {code}: {message}"
+    said = f"{error.operation_name} failed with {code}: {message}".rstrip(".")
     if code in SIGN_IN:
         return NotAllowed(f"{said}. The credentials have expired or are not valid: sign in, then run it again.")
     if code in DENIED:
@@ -168,6 +172,8 @@ def explained(error):
         return Passing(f"{said}. Run the same command again in some minutes.")
     if code == "PreconditionFailed":
         return RolloutError(f"{said}. Somebody else wrote this object at the same time: run the same command again.")
+    if code == "ParentNotFoundException":
+        return NotFound(f"{said}.")
     if "elegated admin" in message:
         return WrongUsage(
             f"{said}. In the management account, register this one: aws organizations register-delegated-administrator "

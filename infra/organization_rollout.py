@@ -1,104 +1,25 @@
 """The steps of `make deploy-org`, and of what looks at it or takes it away. Each step finds what is done already."""
 
-import functools
 import json
 import shlex
 import sys
-from pathlib import Path
 
 import accounts
 import overrides
 import release
 import report
-import rollout_file
 import stack_sets
 import stacks
 import templates
 from applied_record import AppliedRecord
-from aws_calls import Aws, WrongUsage
+from aws_calls import WrongUsage
+from management_account import ManagementStacks, wanted_stacks
+from rollout_run import INFRA, Run
+from stack_set_operations import OperationFailed
 from templates import Deployable
 
-INFRA = Path(__file__).resolve().parent
 
-
-class Account:
-    """The file, and the account whose credentials these are. Reads only."""
-
-    def __init__(self, arguments):
-        self.arguments, self.file = arguments, arguments.file
-        template = arguments.release / "template.yaml" if arguments.release else release.TEMPLATE
-        self.document = rollout_file.load(arguments.file, template.read_text("utf-8"))
-        self.prefix, self.tags = rollout_file.prefix(self.document), self.document["tags"]
-        self.aws = Aws(arguments.dry_run)
-        self.organization = accounts.Organization(self.aws)
-        management = self.organization.management_account
-        self.is_management = self.aws.account == management
-        if self.document["management_account"] and management in self.document["excluded_accounts"]:
-            raise WrongUsage(
-                f"{self.file} excludes {management}, which is the management account. StackSets never reach it: take "
-                'it out of "excluded_accounts", and set "management_account" to false if it shall have no stack.'
-            )
-        print(f"{self.aws.caller}, organization {self.organization.id}, region {self.aws.region}", flush=True)
-
-    def use(self, bucket, topic):
-        self.bucket, self.topic = bucket, topic
-
-    def resolved_overrides(self):
-        return overrides.resolve(self.organization, self.document)
-
-    def published(self, keys):
-        found = release.of_bucket(self.aws, self.bucket, keys)
-        rollout_file.refuse(self.file, rollout_file.parameter_problems(self.document, found.template))
-        return found
-
-    def installation_of(self, wanted, own=None):
-        """The account template of a release with the parameters of the file, what the roll-out fills in, and those
-        that an account has of its `own`."""
-        url = f"https://{self.bucket}.s3.{self.aws.region}.amazonaws.com/{wanted.template_key}"
-        filled = {"CodeBucket": self.bucket, "CodeKey": wanted.code_key, "Architecture": wanted.architecture}
-        given = self.document["parameters"]
-        topic = {} if given.get("AlarmTopicArn") else {"AlarmTopicArn": self.topic}
-        return Deployable({"TemplateURL": url}, given | filled | topic | (own or {}), self.tags, wanted.template)
-
-    def auditor_role(self):
-        return Deployable(INFRA / "auditor.yaml", rollout_file.auditor_parameters(self.document), self.tags)
-
-
-class ManagementStacks:
-    """The stacks of the management account, which StackSets never reach. All are read before one is changed."""
-
-    def __init__(self, account):
-        self.account, aws, prefix = account, account.aws, account.prefix
-        self.installation, self.auditor, self.scp = (
-            stacks.Deployment(aws, name) for name in (prefix, f"{prefix}-auditor", f"{prefix}-scp")
-        )
-
-    def deploy(self, wanted, resolved):
-        account, document, poll_seconds = self.account, self.account.document, self.account.arguments.poll_seconds
-        if document["management_account"]:
-            own = resolved.get(account.aws.account)
-            self.installation.deploy(account.installation_of(wanted, own), poll_seconds)
-        if document["auditor"]:
-            self.auditor.deploy(account.auditor_role(), poll_seconds)
-        if document["scp"]["enabled"]:
-            scp = Deployable(INFRA / "scp.yaml", rollout_file.scp_parameters(document), account.tags)
-            self.scp.deploy(scp, poll_seconds)
-
-
-    def left_over(self):
-        """The stacks that are there although the file does not have them: words, and what deletes each."""
-        document = self.account.document
-        is_wanted = {
-            self.installation: document["management_account"],
-            self.auditor: document["auditor"],
-            self.scp: document["scp"]["enabled"],
-        }
-        for stack in (stack for stack, wanted in is_wanted.items() if stack.stack and not wanted):
-            delete = functools.partial(stack.delete, self.account.arguments.poll_seconds)
-            yield f"the stack {stack.name} of the management account", delete
-
-
-class Rollout(Account):
+class Rollout(Run):
     """Everything that a run needs to know. All of it is read here, before anything is changed."""
 
     def __init__(self, arguments):
@@ -147,6 +68,9 @@ class Rollout(Account):
     def read_overrides(self):
         """What the accounts have that may have overrides: those that the file or the record names."""
         named = self.record.overridden() | set(self.overrides)
+        if self.canary and self.installation.definition:
+            # A new canary account is created with overrides that are taken from it in the same run.
+            named |= self.canary & self.installation.accounts - set(self.installation.instances)
         self.installation.want_overrides({account: self.overrides.get(account, {}) for account in named})
 
     def may_have_overrides(self):
@@ -235,21 +159,30 @@ def deploy_org(arguments):
     organization = Deployable(INFRA / "organization.yaml", own, rollout.tags)
     rollout.use_outputs(rollout.stack.deploy(organization, arguments.poll_seconds))
     release.publish(rollout.aws, rollout.bucket, wanted.files, is_new=rollout.stack.stack is None)
-    # Written before the overrides are sent, with all accounts that may have some until they are: a run that is
-    # interrupted in between must not forget any.
-    overridden = sorted(rollout.installation.overrides_wanted)
+    # The record is written before anything is sent, with all that there may be until the run ends: a run that is
+    # interrupted in between must not forget any of it.
     said = {"rollout": document, "release": wanted.keys(), "canary": sorted(rollout.canary or [])}
-    rollout.record.write(rollout.bucket, folder, **said, overridden=overridden)
+    management_stacks = wanted_stacks(document) | rollout.record.management_stacks()
+    rollout.record.write(
+        rollout.bucket, folder, **said,
+        overridden=sorted(rollout.installation.overrides_wanted), management_stacks=sorted(management_stacks),
+    )  # fmt: skip
     problems = bring(rollout, wanted)
+    is_whole = rollout.canary is None and not problems
     if rollout.management and rollout.canary is None:
         if problems:
             print("The management account's own stacks are left as they are, since an operation failed.")
         else:
             rollout.management.deploy(wanted, rollout.overrides)
-    if not problems and rollout.canary is None and not rollout.aws.dry_run:
-        rollout.record.write(rollout.bucket, folder, **said, overridden=sorted(rollout.may_have_overrides()))
+    if is_whole and not rollout.aws.dry_run:
+        rollout.record.write(
+            rollout.bucket, folder, **said,
+            overridden=sorted(rollout.may_have_overrides()), management_stacks=sorted(wanted_stacks(document)),
+        )  # fmt: skip
     print(f"release: {json.dumps(wanted.keys())}")
-    return finish(rollout, problems, wanted)
+    # A canary's release, or one that failed, is not for the management account.
+    remains = is_whole and management_stacks and not rollout.management
+    return finish(rollout, problems, management_command(rollout, wanted) if remains else "")
 
 
 def bring(rollout, wanted):
@@ -260,7 +193,7 @@ def bring(rollout, wanted):
             for remove in [remove for _, remove in rollout.left_over() if remove]:
                 remove()
         problems += rollout.installation.bring(rollout.installation_of(wanted), rollout.canary)
-    except stack_sets.OperationFailed as error:
+    except OperationFailed as error:
         problems.append(error)
     # To see an account does not depend on its installation. A canary is about the release alone.
     if rollout.document["auditor"] and rollout.canary is None:
@@ -268,8 +201,16 @@ def bring(rollout, wanted):
     return problems
 
 
-def finish(rollout, problems, wanted):
-    """Shows what is not as it should be, and the command that remains. Returns the exit code."""
+def management_command(rollout, wanted):
+    """What is to be run with the management account's credentials: no other account can change or see its stacks."""
+    named = {"ROLLOUT": rollout.file, "ARTIFACT_BUCKET": rollout.bucket, "ALARM_TOPIC_ARN": rollout.topic}
+    named |= {"TEMPLATE_KEY": wanted.template_key, "CODE_KEY": wanted.code_key}
+    named |= {"REMOVE": "1"} if rollout.arguments.remove else {}
+    return "make deploy-management " + " ".join(f"{name}={shlex.quote(value)}" for name, value in named.items())
+
+
+def finish(rollout, problems, remaining_command):
+    """Shows what is not as it should be, and the command that remains, if any. Returns the exit code."""
     if rollout.aws.dry_run:
         if not rollout.arguments.remove:
             report.show_left_over(rollout.file, rollout.left_over(), "make deploy-org")
@@ -278,43 +219,10 @@ def finish(rollout, problems, wanted):
     for problem in problems:
         print(problem, file=sys.stderr)
     is_behind = report.show(rollout)
-    needed, before = stacks_of_management(rollout.document), stacks_of_management(rollout.record.before)
-    # What the file no longer has stays there too, and only that account can see it.
-    remains = before - needed if rollout.canary is not None else before | needed
-    if remains and rollout.management is None:
-        named = {"ROLLOUT": rollout.file, "ARTIFACT_BUCKET": rollout.bucket, "ALARM_TOPIC_ARN": rollout.topic}
-        named |= {"TEMPLATE_KEY": wanted.template_key, "CODE_KEY": wanted.code_key}
-        named |= {"REMOVE": "1"} if rollout.arguments.remove else {}
+    if remaining_command:
         print("What remains, with the management account's credentials, since StackSets never reach that account:")
-        print("  make deploy-management " + " ".join(f"{name}={shlex.quote(value)}" for name, value in named.items()))
+        print(f"  {remaining_command}")
     return 1 if problems or is_behind else 0
-
-
-def stacks_of_management(document):
-    """Which stacks a file gives to the management account."""
-    installation, auditor = document.get("management_account"), document.get("auditor")
-    is_wanted = {"installation": installation, "auditor": auditor, "scp": document.get("scp", {}).get("enabled")}
-    return {name for name, wanted in is_wanted.items() if wanted}
-
-
-def deploy_management(arguments):
-    """Deploys the management account's own stacks, from the bucket of the account that owns the StackSets."""
-    account = Account(arguments)
-    if not account.is_management:
-        raise WrongUsage(
-            f"This takes credentials of the management account, {account.organization.management_account}."
-        )
-    account.use(arguments.artifact_bucket, arguments.alarm_topic_arn)
-    wanted = account.published({"template_key": arguments.template_key, "code_key": arguments.code_key})
-    management = ManagementStacks(account)
-    if arguments.remove:
-        for _, remove in management.left_over():
-            remove()
-    management.deploy(wanted, account.resolved_overrides())
-    if account.aws.dry_run:
-        print("Dry run: nothing was changed.")
-        return 0
-    return 1 if report.show_left_over(account.file, management.left_over(), "make deploy-management") else 0
 
 
 def status(arguments):
@@ -325,7 +233,7 @@ def status(arguments):
     for stack_set in (rollout.installation, rollout.auditor):
         running = stack_set.running_operation()
         if running:
-            print(f"{stack_set.name}: an operation is running, {stack_set.progress(running)[0]}.")
+            print(f"{stack_set.name}: an operation is running, {stack_set.operations.progress(running)[0]}.")
     differing = not_applied(rollout)
     if differing:
         print(
@@ -354,15 +262,25 @@ def not_applied(rollout):
 def remove_org(arguments):
     """Deletes both StackSets with their stacks."""
     rollout = Rollout(arguments)
-    organization, count = rollout.organization.id, len(rollout.installation.instances)
+    organization = rollout.organization.id
     if organization != arguments.confirm and not rollout.aws.dry_run:
         raise WrongUsage(
-            f"This deletes the stacks of {count} accounts: new users are not covered any more. To take the policy from "
-            f"users first, see docs/rollout.md. To go on: make remove-org CONFIRM={organization}"
+            f"This deletes the stacks of {len(rollout.installation.instances)} accounts: new users are not covered any "
+            f"more. It also deletes the auditor's role in {len(rollout.auditor.instances)} accounts. To take the policy "
+            "from users first, see docs/rollout.md. DRY_RUN=1 shows every call. To go on: make remove-org "
+            f"CONFIRM={organization}"
         )
+    problems = []
     for stack_set in (rollout.installation, rollout.auditor):
-        if stack_set.definition:
-            stack_set.delete(arguments.retain)
+        try:
+            if stack_set.definition:
+                stack_set.delete(arguments.retain)
+        except OperationFailed as error:
+            problems.append(error)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        return 1
     prefix = rollout.prefix
     print(f"""What stays:
   in every account: the policy {prefix} and the group {prefix}-overflow, so that users stay covered.{

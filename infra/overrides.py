@@ -6,6 +6,11 @@ values; each account's overrides are a mapping of names to texts."""
 
 import collections
 
+import templates
+
+# What a run fills in from the release.
+RELEASE_PARAMETERS = {"CodeBucket", "CodeKey", "Architecture"}
+
 
 def resolve(organization, document):
     """The overrides that the file gives to each account. StackSets take only units that are targets, so units are
@@ -32,11 +37,25 @@ def lacking(has, wanted, names):
     return {name: value for name, value in of_template(wanted, names).items() if has.get(name) != value}
 
 
-def additions(has, wanted, names):
+def pinned(template, present, wanted):
+    """The file's value of every parameter in which the definition differs, as far as its template takes that value. A
+    canary or a failed update may have left values in the definition that no file has any more. An account that is
+    deployed to before the definition changes is sent these too. Code and template belong together: they stay."""
+    differing = {
+        name: value
+        for name, value in wanted.items()
+        if name in present and present[name] != value and name not in RELEASE_PARAMETERS
+    }
+    definitions = templates.parse(template)["Parameters"]
+    return {name: value for name, value in differing.items() if not templates.problems_of(definitions, {name: value})}
+
+
+def additions(has, wanted, names, pinned, behind):
     """What to send to each account before the definition changes: what the account has, and what it lacks. What the
-    file no longer gives to it stays: it would go back to the old value for all, which may be stricter."""
+    file no longer gives to it stays: it would go back to the old value for all, which may be stricter. The stack of an
+    account that is `behind` would get all that the definition has, so `pinned` is sent too."""
     return {
-        account: of_template(has[account], names) | more
+        account: (pinned if account in behind else {}) | of_template(has[account], names) | more
         for account in has.keys() & wanted.keys()
         if (more := lacking(has[account], wanted[account], names))
     }

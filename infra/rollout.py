@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 try:
+    import management_account
     import organization_rollout
     import release
     import rollout_file
@@ -155,7 +156,7 @@ def main(words=None):
     keys = [
         (f"--{name}", {"required": True}) for name in ("artifact-bucket", "alarm-topic-arn", "template-key", "code-key")
     ]
-    command("deploy-management", organization_rollout.deploy_management, ("--remove", flag), *keys)
+    command("deploy-management", management_account.deploy_management, ("--remove", flag), *keys)
     command("rollout-status", organization_rollout.status)
     command("remove-org", organization_rollout.remove_org, ("--confirm", {"default": ""}), ("--retain", flag))
     command("import-template", import_template)
@@ -172,7 +173,7 @@ def main(words=None):
         return error.exit_code
     except KeyboardInterrupt:
         print(
-            "\nStopped watching. The CloudFormation operation continues: make rollout-status shows its progress.",
+            "\nStopped. If CloudFormation has begun an operation, it continues: make rollout-status shows its progress.",
             file=sys.stderr,
         )
         return 130

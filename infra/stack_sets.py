@@ -1,34 +1,24 @@
-"""A service-managed StackSet, driven by API calls: defined, brought to the accounts that it is for, waited for.
+"""A service-managed StackSet, driven by API calls: defined, and brought to the accounts that it is for.
 
 As a resource of a stack, one failed account would roll all others back, failures under the tolerance would pass
-unnoticed, and a canary could not be told apart. The quotations are of AWS's API reference, as botocore has it."""
-
-import collections
-import time
+unnoticed, and a canary could not be told apart."""
 
 import overrides
 import templates
-from aws_calls import Passing, RolloutError
+from stack_set_operations import OperationFailed, Operations
 
 # "If set to true, stack resources are retained when an account is removed from a target organization or OU": an
 # account that is moved must not lose the function.
 AUTO_DEPLOYMENT = {"Enabled": True, "RetainStacksOnAccountRemoval": True}
 
 
-class OperationFailed(RolloutError):
-    """CloudFormation stopped the operation: more accounts failed than are tolerated, or somebody stopped it."""
-
-
 class StackSet:
     """A StackSet as it is when it is read, and after each operation."""
 
     def __init__(self, aws, name, options, units, everybody, excluded=(), active=()):
-        self.aws, self.name, self.poll_seconds = aws, name, options["poll_seconds"]
-        self.itself = {"StackSetName": name, "CallAs": options["call_as"]}
-        self.preferences = {
-            "FailureTolerancePercentage": options["failure_tolerance_percentage"],
-            "MaxConcurrentPercentage": options["max_concurrent_percentage"],
-        }
+        self.aws, self.name = aws, name
+        self.operations = Operations(aws, name, options)
+        self.itself = self.operations.itself
         # `everybody` are all accounts below the units, each with its unit; `accounts` those that get a stack.
         self.units, self.unit_of, self.excluded = set(units), everybody, set(excluded)
         self.everybody = set(everybody)
@@ -96,7 +86,7 @@ class StackSet:
         self.wait_for_running_operation()
         if self.definition is None:
             print(f"{self.name}: create StackSet ...", flush=True)
-            self.change(
+            self.operations.start(
                 "create_stack_set", wanted.files, PermissionModel="SERVICE_MANAGED", AutoDeployment=AUTO_DEPLOYMENT,
                 # Operations that conflict are queued, as automatic deployments may be under way.
                 ManagedExecution={"Active": True}, **wanted.request,
@@ -105,13 +95,17 @@ class StackSet:
                 self.read()
             return self.create(scope, wanted.parameters)
         # "You can only override the parameter values that are specified in the StackSet."
-        present = {parameter["ParameterKey"] for parameter in self.definition.get("Parameters", [])}
+        present = {p["ParameterKey"]: p["ParameterValue"] for p in self.definition.get("Parameters", [])}
+        pinned = overrides.pinned(self.definition["TemplateBody"], present, wanted.parameters)
         failures = []
         if canary is not None:
-            failures = self.create(scope, present)
+            failures = self.create(scope, present, pinned)
             if failures:
                 return failures
-        failures += self.override(overrides.additions(self.overrides_of(scope), self.overrides_wanted, present))
+        has = self.overrides_of(scope)
+        failures += self.override(
+            overrides.additions(has, self.overrides_wanted, present, pinned, behind=self.not_current())
+        )
         # Accounts that the update would give another value than their override has.
         lacking = {
             account
@@ -155,9 +149,9 @@ class StackSet:
                     + "".join(reasons)
                 )
             ]
-        request = wanted.request | {"OperationPreferences": self.preferences}
+        request = wanted.request | {"OperationPreferences": self.operations.preferences}
         if accounts is not None:
-            request |= {"DeploymentTargets": self.only(accounts), "Regions": [self.aws.region]}
+            request |= self.operations.in_region(self.only(accounts))
         elif not is_auto:
             # "If you specify AutoDeployment, don't specify DeploymentTargets or Regions."
             request |= {"AutoDeployment": AUTO_DEPLOYMENT}
@@ -167,16 +161,19 @@ class StackSet:
         print(f"{self.name}: update {who} ...", flush=True)
         return self.attempt("update_stack_set", request, wanted.files)
 
-    def create(self, accounts, names):
-        """Stacks where they are missing, with their overrides of the parameters `names`. The call also makes its units
-        targets of automatic deployment. Returns the failures."""
+    def create(self, accounts, names, pinned=None):
+        """Stacks where they are missing, with their overrides of the parameters `names`, and with `pinned` where these
+        give no value. The call also makes its units targets of automatic deployment. Returns the failures."""
         missing, failures = accounts - set(self.instances), []
-        wanted = {a: overrides.of_template(self.overrides_wanted.get(a, {}), names) for a in missing}
+        wanted = {
+            account: (pinned or {}) | overrides.of_template(self.overrides_wanted.get(account, {}), names)
+            for account in missing
+        }
         for parameters, group in overrides.grouped(wanted):
             print(f"{self.name}: create stacks in {len(group)} accounts with {in_words(parameters)} ...", flush=True)
             # Accounts that join just now must not get the overrides of others, so the accounts are named.
             targets = intersection(self.units, group) if parameters else self.targets(group)
-            request = self.in_region(targets)
+            request = self.operations.in_region(targets)
             if parameters:
                 request |= {"ParameterOverrides": templates.as_list(parameters)}
             failures += self.attempt("create_stack_instances", request)
@@ -191,7 +188,7 @@ class StackSet:
             targets = {"OrganizationalUnitIds": units, "AccountFilterType": "NONE"}
             if self.excluded:
                 targets |= {"Accounts": sorted(self.excluded), "AccountFilterType": "DIFFERENCE"}
-            failures += self.attempt("create_stack_instances", self.in_region(targets))
+            failures += self.attempt("create_stack_instances", self.operations.in_region(targets))
         return failures
 
     def override(self, to_send):
@@ -203,7 +200,7 @@ class StackSet:
             # "To set an overridden parameter back to the value specified in the StackSet, specify a parameter list but
             # don't include the parameter in the list." The list may not be empty, and NamePrefix is the same in all.
             listed = templates.as_list(parameters or {"NamePrefix": self.name})
-            request = self.in_region(self.only(group)) | {"ParameterOverrides": listed}
+            request = self.operations.in_region(self.only(group)) | {"ParameterOverrides": listed}
             failures += self.attempt("update_stack_instances", request)  # The next group is other accounts.
             # AWS does not document what an account has after a failure.
             if self.aws.dry_run:
@@ -219,7 +216,7 @@ class StackSet:
         else:
             targets = self.only(accounts)
         print(f"{self.name}: delete stacks of {', '.join(sorted(accounts or units))} ...", flush=True)
-        self.operate("delete_stack_instances", self.in_region(targets) | {"RetainStacks": retain})
+        self.operate("delete_stack_instances", self.operations.in_region(targets) | {"RetainStacks": retain})
         if targets["AccountFilterType"] == "NONE":
             self.target_units -= set(units)
 
@@ -240,12 +237,6 @@ class StackSet:
             return intersection(self.units, accounts)
         return {"OrganizationalUnitIds": units, "Accounts": sorted(others), "AccountFilterType": "DIFFERENCE"}
 
-    def in_region(self, targets):
-        return {"DeploymentTargets": targets, "Regions": [self.aws.region], "OperationPreferences": self.preferences}
-
-    def change(self, operation, files=None, **request):
-        return self.aws.change("cloudformation", operation, files, **self.itself, **request)
-
     def attempt(self, operation, request, files=None):
         """An operation whose failure is returned, in a list."""
         try:
@@ -256,82 +247,60 @@ class StackSet:
 
     def operate(self, operation, request, files=None):
         """Starts an operation and waits for it. Afterwards the instances are read again."""
-        answer = self.change(operation, files, **request)
-        if answer.get("OperationId"):
-            try:
-                self.wait(answer["OperationId"])
-            except OperationFailed:
-                self.read_instances()
-                raise
+        started = self.operations.start(operation, files, **request)
+        if started is None:
+            return
+        try:
+            self.operations.wait(started)
+        except OperationFailed:
             self.read_instances()
+            raise
+        self.read_instances()
 
     def delete(self, retain=False):
-        """All stacks, then the StackSet."""
+        """All stacks, then the StackSet. An active account whose stack is left keeps the StackSet."""
         self.wait_for_running_operation()
         units = {i.get("OrganizationalUnitId") for i in self.instances.values()} - {None} | self.target_units
         if units:
             self.remove(units=units, retain=retain)
+        # "Skips account deployments if the account is suspended": without RetainStacks its instance stays for good
+        # (https://repost.aws/knowledge-center/cloudformation-removal-stacksets).
+        suspended = self.instances.keys() - self.active
+        if suspended:
+            print(f"{self.name}: {', '.join(sorted(suspended))} are suspended or closed: the stacks stay there.")
+            self.remove(accounts=suspended, retain=True)
         if self.instances and not self.aws.dry_run:
-            raise RolloutError(f"{self.name}: {len(self.instances)} stacks are left: make rollout-status lists them.")
+            raise OperationFailed(self.stacks_left())
         print(f"{self.name}: delete StackSet ...", flush=True)
-        self.change("delete_stack_set")
+        self.operations.start("delete_stack_set")
         self.definition = None
+
+    def stacks_left(self):
+        """Which stacks could not be deleted, why, and what to do."""
+        request = self.operations.in_region(self.only(self.instances)) | {"RetainStacks": True}
+        command = self.aws.as_command("cloudformation", "delete_stack_instances", {}, self.itself | request)
+        lines = [
+            f"  {account}: {instance['Status']}, {instance.get('StatusReason') or 'CloudFormation gives no reason'}"
+            for account, instance in sorted(self.instances.items())
+        ]
+        return "\n".join([
+            f"{self.name}: the StackSet stays, since these accounts still have their stacks:", *lines,
+            "Fix the cause, then run this again. Or take the stacks out of the StackSet, and delete them in the accounts:",
+            f"  {command}",
+        ])  # fmt: skip
 
     def wait_for_running_operation(self):
         """An operation that an earlier run left, or an automatic deployment."""
         while (running := self.running_operation()) and not self.aws.dry_run:
             print(f"{self.name}: an operation is still running; waiting for it ...", flush=True)
             try:
-                self.wait(running)
+                self.operations.wait(running)
             except OperationFailed as error:
                 print(f"{error} Going on: this run tries again.")
             self.read()
 
     def running_operation(self):
-        if self.definition is None:
-            return None
-        operations = self.aws.pages("cloudformation", "list_stack_set_operations", "Summaries", **self.itself)
-        running = [o["OperationId"] for o in operations if o["Status"] in ("RUNNING", "QUEUED", "STOPPING")]
-        return running[0] if running else None
-
-    def progress(self, operation):
-        """How far the operation is, and each account that failed with the reason."""
-        results = self.aws.pages(
-            "cloudformation", "list_stack_set_operation_results", "Summaries", **self.itself, OperationId=operation
-        )
-        count = collections.Counter(result["Status"] for result in results)
-        done = count["SUCCEEDED"] + count["FAILED"] + count["CANCELLED"]
-        failed = {r["Account"]: r.get("StatusReason", "") for r in results if r["Status"] == "FAILED"}
-        return f"{done} of {len(results)} accounts, {count['FAILED']} failed", failed, len(results)
-
-    def wait(self, operation):
-        """Shows how far the operation is until it ends. The operation itself does not depend on this."""
-        said, told, count = "", set(), 0
-        while True:
-            try:
-                status = self.aws.read(
-                    "cloudformation", "describe_stack_set_operation", **self.itself, OperationId=operation
-                )["StackSetOperation"]
-                progress, failed, count = self.progress(operation)
-            except Passing as error:
-                print(f"  {error}")  # The operation goes on meanwhile.
-                time.sleep(self.poll_seconds)
-                continue
-            for account in sorted(set(failed) - told):
-                print(f"  {account} failed: {failed[account]}", flush=True)
-            told |= set(failed)
-            if progress != said:
-                print(f"  {progress}", flush=True)
-                said = progress
-            if status["Status"] in ("FAILED", "STOPPED"):
-                reason = status.get("StatusReason", "")
-                raise OperationFailed(
-                    f"{self.name}: the operation {status['Status'].lower()} ({progress}). {reason}".strip()
-                )
-            if status["Status"] == "SUCCEEDED":
-                return
-            # One page of results has 100 accounts: of many accounts we ask less often.
-            time.sleep(self.poll_seconds * (1 + count // 100))
+        return self.operations.running() if self.definition else None
 
 
 def intersection(units, accounts):

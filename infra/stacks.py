@@ -29,6 +29,12 @@ def read(aws, name):
             f"The stack {name} is in {status}. Read its events for the cause, delete it (aws cloudformation "
             f"delete-stack --region {aws.region} --stack-name {name}), then run this again."
         )
+    if status == "UPDATE_ROLLBACK_FAILED":
+        raise RolloutError(
+            f"The stack {name} is in UPDATE_ROLLBACK_FAILED: an update failed, and so did the way back. Read its events "
+            "for the cause, fix it, continue the way back (aws cloudformation continue-update-rollback --region "
+            f"{aws.region} --stack-name {name}), then run this again."
+        )
     if status.endswith("_IN_PROGRESS") and status != "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS":
         raise RolloutError(
             f"The stack {name} is being changed ({status}). Wait until that is done, then run this again."

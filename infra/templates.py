@@ -36,7 +36,7 @@ def parse(text):
     return yaml.load(text, Loader)  # noqa: S506 - Loader is a SafeLoader.
 
 
-def problems_of(definitions, given, place):
+def problems_of(definitions, given, place=""):
     """All that is wrong with the given parameters, each with its place."""
     problems = []
     for name, value in given.items():

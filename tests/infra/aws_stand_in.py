@@ -222,6 +222,8 @@ class AwsStandIn:
         return {"Roots": [{"Id": ROOT}]}
 
     def ListAccountsForParent(self, caller, ParentId, NextToken="0", MaxResults=20):
+        if ParentId not in self.units:
+            raise AwsError("ParentNotFoundException", "You specified parent that doesn't exist.")
         # One account a page: a listing that is cut short shows.
         accounts, start = self.units[ParentId], int(NextToken)
         page = [
@@ -426,7 +428,7 @@ class AwsStandIn:
         one.template, one.parameters, one.tags = template, pairs(given["Parameters"]), tags(given)
         one.auto_deployment = given.get("AutoDeployment", one.auto_deployment)
         # "Stacks in this state are excluded from further UpdateStackSet operations."
-        accounts = [account for account, instance in one.instances.items() if instance.status != "INOPERABLE"]
+        accounts = [a for a, i in one.instances.items() if i.status != "INOPERABLE" and self.is_active(a)]
         if "DeploymentTargets" in given:
             accounts = self.targeted(one, given["DeploymentTargets"])
             self.need_instances(one, accounts)
@@ -481,7 +483,9 @@ class AwsStandIn:
     def DeleteStackInstances(self, caller, StackSetName, CallAs="SELF", RetainStacks=False, **given):
         one = self.stack_set(caller, StackSetName, CallAs)
         targets = given["DeploymentTargets"]
-        accounts = [account for account in self.targeted(one, targets) if account in one.instances]
+        # An instance of a suspended account can only be taken out of the StackSet.
+        targeted = self.targeted(one, targets, suspended=RetainStacks)
+        accounts = [account for account in targeted if account in one.instances]
         if targets.get("AccountFilterType", "NONE") == "NONE":
             one.units -= set(targets["OrganizationalUnitIds"])
 
@@ -500,7 +504,7 @@ class AwsStandIn:
         del self.stack_sets[StackSetName]
         return {}
 
-    def targeted(self, one, targets):
+    def targeted(self, one, targets, suspended=False):
         units = targets["OrganizationalUnitIds"]
         unknown = set(units) - one.units - {instance.unit for instance in one.instances.values()}
         if unknown:
@@ -511,7 +515,10 @@ class AwsStandIn:
             "INTERSECTION": [a for a in accounts if a in named],
             "DIFFERENCE": [a for a in accounts if a not in named],
         }[targets.get("AccountFilterType", "NONE")]
-        return [account for account in dict.fromkeys(kept) if self.states.get(account, "ACTIVE") == "ACTIVE"]
+        return [account for account in dict.fromkeys(kept) if suspended or self.is_active(account)]
+
+    def is_active(self, account):
+        return self.states.get(account, "ACTIVE") == "ACTIVE"
 
     def need_instances(self, one, accounts):
         if set(accounts) - set(one.instances):

@@ -315,11 +315,13 @@ def test_a_new_canary_account_is_created_with_its_overrides_then_updated(organiz
     )
     operator.deploy("--canary")
 
+    # With the values of the file, also for all, which the StackSet does not have yet.
     assert sent(organization) == [
-        ("CreateStackInstances", [FIVE], {"Mode": "report"}),
+        ("CreateStackInstances", [FIVE], STRICT | {"ExemptPaths": "", "Mode": "report"}),
         ("UpdateStackSet", [FIVE], {}),
+        ("UpdateStackInstances", [FIVE], {"Mode": "report"}),
     ]
-    assert history(organization, FIVE, "Mode", "ExistingUsers") == [("report", "report"), ("report", "enforce")]
+    assert history(organization, FIVE, "Mode", "ExistingUsers") == [("report", "enforce")]
 
 
 def test_a_canary_without_its_protection_is_not_updated(organization, operator):
@@ -333,6 +335,72 @@ def test_a_canary_without_its_protection_is_not_updated(organization, operator):
     assert f"{THREE}: explicit deny" in said
 
 
+def test_what_a_canary_left_reaches_nobody_through_an_override(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    operator.change(parameters=STRICT)
+    operator.deploy("--canary")
+    operator.change(parameters={}, overrides=[protect(FOUR, CredentialScope="console-only")])
+    operator.deploy()
+
+    assert history(organization, FOUR, "ExistingUsers") == ["report"]
+    assert stack_set(organization).instances[FOUR].overrides == {"CredentialScope": "console-only"}
+
+
+def test_what_a_failed_update_left_reaches_nobody_through_an_override(organization, operator):
+    operator.deploy()
+    organization.failing[THREE] = "not authorized"
+    operator.change(parameters=STRICT)
+    operator.deploy(expect=1)
+    assert history(organization, FOUR, "ExistingUsers") == ["report"]
+
+    organization.failing.clear()
+    operator.change(parameters={}, overrides=[protect(FOUR, CredentialScope="console-only")])
+    operator.deploy()
+    assert history(organization, FOUR, "ExistingUsers") == ["report"]
+    assert stack_set(organization).instances[FOUR].overrides == {"CredentialScope": "console-only"}
+
+
+def test_a_value_that_the_present_template_refuses_is_not_sent_to_it(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    one = stack_set(organization)
+    one.template = one.template.replace("AllowedValues: [enforce, report]", "AllowedValues: [enforce]", 1)
+    one.parameters["Mode"] = "enforce"
+    one.instances[FOUR].status = "OUTDATED"
+    operator.change(parameters={"Mode": "report"}, overrides=[protect(FOUR, CredentialScope="console-only")])
+    operator.deploy()
+
+    assert sent(organization)[0] == ("UpdateStackInstances", [FOUR], {"CredentialScope": "console-only", "ExemptPaths": ""})
+
+
+@pytest.mark.parametrize("overrides", [[], [protect(FIVE, CredentialScope="console-only")]], ids=["none", "its own"])
+def test_a_new_canary_account_never_has_the_old_parameters(organization, operator, overrides):
+    operator.change(organizational_units=[WORK], parameters=STRICT)
+    operator.deploy()
+    softer = {"organizational_units": [WORK, SANDBOX], "canary_accounts": [FIVE], "parameters": {}}
+    operator.change(**softer, overrides=overrides)
+    operator.deploy("--canary")
+
+    assert history(organization, FIVE, "ExistingUsers") == ["report"]
+    wanted = {"CredentialScope": "console-only"} if overrides else {"NamePrefix": "force-mfa"}
+    assert stack_set(organization).instances[FIVE].overrides == wanted
+
+
+def test_a_new_canary_account_whose_run_stopped_is_reset_later(organization, operator):
+    operator.change(organizational_units=[WORK], parameters=STRICT)
+    operator.deploy()
+    operator.change(organizational_units=[WORK, SANDBOX], canary_accounts=[FIVE], parameters={})
+    organization.faults["UpdateStackSet"] = [AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy("--canary", expect=3)
+    assert stack_set(organization).instances[FIVE].overrides["ExistingUsers"] == "report"
+
+    del organization.faults["UpdateStackSet"]
+    operator.deploy()
+    assert stack_set(organization).instances[FIVE].overrides == {"NamePrefix": "force-mfa"}
+    assert history(organization, FIVE, "ExistingUsers") == ["report"]
+
+
 # --------------------------------------------------------------------------------------------------- dry run
 
 
@@ -344,8 +412,8 @@ def printed(said):
     ]
 
 
-@pytest.mark.parametrize("options", [(), ("--canary",)])
-def test_a_dry_run_prints_all_that_a_run_sends(organization, operator, options):
+@pytest.mark.parametrize(("options", "calls"), [((), 4), (("--canary",), 5)])
+def test_a_dry_run_prints_all_that_a_run_sends(organization, operator, options, calls):
     operator.change(organizational_units=[WORK], overrides=[protect(THREE)])
     operator.deploy()
     operator.change(
@@ -359,7 +427,7 @@ def test_a_dry_run_prints_all_that_a_run_sends(organization, operator, options):
     operator.deploy(*options)
 
     assert shown == [(name, call) for name, call in organization.calls if name != "PutObject"]
-    assert len(shown) == 4
+    assert len(shown) == calls
 
 
 def test_a_first_dry_run_shows_the_overrides_too(operator):

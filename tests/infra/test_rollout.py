@@ -1,11 +1,12 @@
 """`make deploy-org` and its companions against an organization in memory: what is sent, and what comes of it."""
 
 import json
+import shlex
 
 import pytest
 from botocore import client, exceptions
 
-import stack_sets
+import stack_set_operations
 from aws_stand_in import BUCKET, LATER, MANAGEMENT, ROOT, SANDBOX, SECURITY, TOPIC, WORK, AwsError
 
 THREE, FOUR, FIVE = "333333333333", "444444444444", "555555555555"
@@ -642,6 +643,41 @@ def test_from_another_account_the_command_that_remains_names_what_left_the_file(
     assert stacks_of_management(organization) == []
 
 
+def test_a_canary_names_no_command_for_the_management_account(organization, operator):
+    operator.change(management_account=True, scp={"enabled": True}, canary_accounts=[THREE])
+    operator.deploy()
+    operator.binary("release 2")
+    operator.change(management_account=False, scp={})
+    assert "deploy-management" not in operator.deploy("--canary")
+
+    # What left the file with the canary is not forgotten.
+    assert "deploy-management" in operator.deploy()
+    assert "deploy-management" not in operator.deploy()
+
+
+def test_a_run_that_stops_does_not_forget_the_management_account(organization, operator):
+    operator.change(management_account=True, scp={"enabled": True})
+    operator.deploy()
+    operator.binary("release 2")
+    operator.change(management_account=False, scp={})
+    organization.faults["UpdateStackSet"] = [AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
+
+    del organization.faults["UpdateStackSet"]
+    assert "deploy-management" in operator.deploy()
+
+
+def test_after_a_failed_update_the_management_account_gets_no_command(organization, operator):
+    operator.change(management_account=True)
+    operator.deploy()
+    operator.binary("release 2")
+    organization.failing[FIVE] = "not authorized"
+    assert "deploy-management" not in operator.deploy(expect=1)
+
+    organization.failing.clear()
+    assert "deploy-management" in operator.deploy()
+
+
 # --------------------------------------------------------------------------------------------------- auditor
 
 AUDITOR = {"trusted_role": f"arn:aws:iam::{SECURITY}:role/security-audit", "external_id": "force-mfa-audit"}
@@ -730,7 +766,9 @@ def test_wider_units_keep_the_stacks_that_are_there(organization, operator):
 
 def test_removing_the_organization_needs_its_id(organization, operator):
     operator.deploy()
-    assert "CONFIRM=o-exampleorgid" in operator.run("remove-org", expect=2)
+    said = operator.run("remove-org", expect=2)
+    assert "CONFIRM=o-exampleorgid" in said
+    assert "deletes the stacks of 4 accounts" in said
     assert organization.calls == []
 
 
@@ -763,6 +801,39 @@ def test_a_stack_that_cannot_be_deleted_keeps_the_stack_set(organization, operat
     organization.failing.clear()
     operator.run("remove-org", "--confirm", "o-exampleorgid")
     assert organization.stack_sets == {}
+
+
+def test_the_stacks_of_suspended_accounts_stay_when_the_stack_sets_go(organization, operator):
+    operator.change(auditor=AUDITOR)
+    operator.deploy()
+    organization.states[FOUR] = "SUSPENDED"
+    said = operator.run("remove-org", "--confirm", "o-exampleorgid")
+
+    assert organization.stack_sets == {}
+    assert f"{FOUR} are suspended or closed: the stacks stay there" in said
+    retained = [sent["DeploymentTargets"]["Accounts"] for sent in organization.sent("DeleteStackInstances") if sent["RetainStacks"]]
+    assert retained == [[FOUR], [FOUR]]
+
+
+def test_a_suspended_account_gets_no_update(organization, operator):
+    operator.deploy()
+    organization.states[FOUR] = "SUSPENDED"
+    operator.binary("release 2")
+
+    assert "3 of 3 accounts are current" in operator.deploy()
+
+
+def test_the_auditor_goes_although_a_stack_is_left(organization, operator):
+    operator.change(auditor=AUDITOR, failure_tolerance_percentage=50)
+    operator.deploy()
+    organization.failing[FIVE] = "denied"
+    installed(organization, "force-mfa-auditor").instances.pop(FIVE)
+    said = operator.run("remove-org", "--confirm", "o-exampleorgid", expect=1)
+
+    assert organization.stack_sets.keys() == {"force-mfa"}
+    assert f"{FIVE}: INOPERABLE, " in said
+    command = next(line for line in said.splitlines() if "aws cloudformation delete-stack-instances" in line)
+    assert json.loads(shlex.split(command)[-1])["RetainStacks"] is True
 
 
 # ---------------------------------------------------------------------------------------------------- dry run
@@ -879,7 +950,7 @@ def test_ctrl_c_leaves_the_operation_running(organization, operator, monkeypatch
         raise KeyboardInterrupt
 
     # The signal arrives while the run waits for its next look.
-    monkeypatch.setattr(stack_sets.time, "sleep", interrupt)
+    monkeypatch.setattr(stack_set_operations.time, "sleep", interrupt)
     said = operator.deploy(expect=130)
     assert "make rollout-status" in said
     monkeypatch.undo()
@@ -942,6 +1013,22 @@ def test_a_change_set_that_nobody_executed_is_explained(organization, operator):
     assert organization.calls == []
 
 
+def test_a_failed_way_back_names_the_command_that_continues_it(organization, operator):
+    operator.deploy()
+    organization.stacks[SECURITY, "force-mfa-organization"]["StackStatus"] = "UPDATE_ROLLBACK_FAILED"
+    said = operator.deploy(expect=1)
+
+    assert "continue-update-rollback --region us-east-1 --stack-name force-mfa-organization" in said
+    assert organization.calls == []
+
+
+def test_a_unit_that_does_not_exist_is_named(organization, operator):
+    operator.change(organizational_units=[WORK, "ou-abcd-nowhere99"])
+
+    assert "has no unit ou-abcd-nowhere99. Correct it" in operator.deploy(expect=2)
+    assert organization.calls == []
+
+
 def test_a_template_that_differs_in_a_comment_is_up_to_date(operator, organization):
     operator.deploy()
     [(key, stack)] = [(key, stack) for key, stack in organization.stacks.items() if key[1] == "force-mfa-organization"]
@@ -968,7 +1055,7 @@ def test_only_a_lost_connection_is_waited_for(operator, monkeypatch, error, code
         raise AssertionError("it waits")
 
     monkeypatch.setattr(client.BaseClient, "_make_api_call", call)
-    monkeypatch.setattr(stack_sets.time, "sleep", sleep)
+    monkeypatch.setattr(stack_set_operations.time, "sleep", sleep)
     operator.deploy(expect=code)
 
 
