@@ -1,5 +1,9 @@
 """The table at the end: every account that is not current, why, and what to do."""
 
+import collections
+
+from stack_set_operations import NO_REASON
+
 # What CloudFormation's reason says, in small letters, and what to do about it.
 ADVICE = {
     "already exists": "The policy or group of an earlier installation is still there: docs/rollout.md#install-again",
@@ -58,7 +62,9 @@ def without_overrides(rollout):
 
 
 def show_accounts(rollout, stack_set):
-    rows, waiting = [], 0
+    """Prints each account that is not current, below its state, CloudFormation's reason and what to do: hundreds of
+    accounts can be cancelled because of one that failed, which comes first. Whether there is any."""
+    groups, waiting = collections.defaultdict(list), 0
     for account in sorted(stack_set.accounts):
         instance = stack_set.instances.get(account, {})
         status = instance.get("Status", "NO STACK")
@@ -69,11 +75,15 @@ def show_accounts(rollout, stack_set):
         if is_meant and stack_set is rollout.installation and account not in (rollout.canary or stack_set.accounts):
             waiting += 1
             continue
-        reason = " ".join(instance.get("StatusReason", "").split()) or "CloudFormation gives no reason"
+        reason = " ".join(instance.get("StatusReason", "").split()) or NO_REASON
         todo = advice(detailed, reason) if instance else "Run make deploy-org"
-        rows.append(f"  {account}  {rollout.names.get(account, '')}  {status} {detailed}\n      {reason}\n      {todo}")
+        groups[detailed != "FAILED", f"{status} {detailed}".strip(), reason, todo].append(account)
     current = sum(i["Status"] == "CURRENT" for a, i in stack_set.instances.items() if a in stack_set.accounts)
-    print("\n".join([f"{stack_set.name}: {current} of {len(stack_set.accounts)} accounts are current.", *rows]))
+    print(f"{stack_set.name}: {current} of {len(stack_set.accounts)} accounts are current.")
+    for (_, state, reason, todo), accounts in sorted(groups.items()):
+        print(f"  {state}: {reason}\n    Fix: {todo}")
+        for account in accounts:
+            print(f"      {account}  {rollout.names.get(account, '')}".rstrip())
     if waiting:
         print(f"  {waiting} accounts wait for the release, as CANARY=1 meant. make deploy-org gives it to them.")
-    return bool(rows)
+    return bool(groups)

@@ -7,6 +7,8 @@ import time
 
 from aws_calls import Passing, RolloutError
 
+NO_REASON = "CloudFormation gives no reason"
+
 
 class OperationFailed(RolloutError):
     """CloudFormation stopped the operation: more accounts failed than are tolerated, or somebody stopped it."""

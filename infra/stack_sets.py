@@ -3,9 +3,11 @@
 As a resource of a stack, one failed account would roll all others back, failures under the tolerance would pass
 unnoticed, and a canary could not be told apart."""
 
+import sys
+
 import overrides
 import templates
-from stack_set_operations import OperationFailed, Operations
+from stack_set_operations import NO_REASON, OperationFailed, Operations
 
 # "If set to true, stack resources are retained when an account is removed from a target organization or OU": an
 # account that is moved must not lose the function.
@@ -138,7 +140,7 @@ class StackSet:
             return []
         if lacking:
             reasons = [
-                f"\n  {account}: {self.instances[account].get('StatusReason') or 'CloudFormation gives no reason'}"
+                f"\n  {account}: {self.instances[account].get('StatusReason') or NO_REASON}"
                 for account in sorted(lacking)
             ]
             return [
@@ -156,7 +158,7 @@ class StackSet:
             # "If you specify AutoDeployment, don't specify DeploymentTargets or Regions."
             request |= {"AutoDeployment": AUTO_DEPLOYMENT}
         few = accounts is not None and len(accounts) <= 10
-        some = ", ".join(sorted(accounts)) if few else f"{len(accounts or ())} accounts"
+        some = ", ".join(sorted(accounts)) if few else number_of(accounts or ())
         who = "all stacks" if accounts is None else f"the stacks of {some}"
         print(f"{self.name}: update {who} ...", flush=True)
         return self.attempt("update_stack_set", request, wanted.files)
@@ -170,7 +172,7 @@ class StackSet:
             for account in missing
         }
         for parameters, group in overrides.grouped(wanted):
-            print(f"{self.name}: create stacks in {len(group)} accounts with {in_words(parameters)} ...", flush=True)
+            print(f"{self.name}: create stacks in {number_of(group)} with {in_words(parameters)} ...", flush=True)
             # Accounts that join just now must not get the overrides of others, so the accounts are named.
             targets = intersection(self.units, group) if parameters else self.targets(group)
             request = self.operations.in_region(targets)
@@ -196,7 +198,7 @@ class StackSet:
         Overrides belong to the instance and survive updates. Returns the failures."""
         failures = []
         for parameters, group in overrides.grouped(to_send):
-            print(f"{self.name}: give {len(group)} accounts {in_words(parameters)} ...", flush=True)
+            print(f"{self.name}: give {number_of(group)} {in_words(parameters)} ...", flush=True)
             # "To set an overridden parameter back to the value specified in the StackSet, specify a parameter list but
             # don't include the parameter in the list." The list may not be empty, and NamePrefix is the same in all.
             listed = templates.as_list(parameters or {"NamePrefix": self.name})
@@ -262,12 +264,15 @@ class StackSet:
         self.wait_for_running_operation()
         units = {i.get("OrganizationalUnitId") for i in self.instances.values()} - {None} | self.target_units
         if units:
-            self.remove(units=units, retain=retain)
+            try:
+                self.remove(units=units, retain=retain)
+            except OperationFailed as error:
+                print(error, file=sys.stderr)  # What is left is named below.
         # "Skips account deployments if the account is suspended": without RetainStacks its instance stays for good
         # (https://repost.aws/knowledge-center/cloudformation-removal-stacksets).
         suspended = self.instances.keys() - self.active
         if suspended:
-            print(f"{self.name}: {', '.join(sorted(suspended))} are suspended or closed: the stacks stay there.")
+            print(f"{self.name}: suspended and closed accounts keep their stacks.")
             self.remove(accounts=suspended, retain=True)
         if self.instances and not self.aws.dry_run:
             raise OperationFailed(self.stacks_left())
@@ -279,10 +284,7 @@ class StackSet:
         """Which stacks could not be deleted, why, and what to do."""
         request = self.operations.in_region(self.only(self.instances)) | {"RetainStacks": True}
         command = self.aws.as_command("cloudformation", "delete_stack_instances", {}, self.itself | request)
-        lines = [
-            f"  {account}: {instance['Status']}, {instance.get('StatusReason') or 'CloudFormation gives no reason'}"
-            for account, instance in sorted(self.instances.items())
-        ]
+        lines = [f"  {account}: {why_left(instance)}" for account, instance in sorted(self.instances.items())]
         return "\n".join([
             f"{self.name}: the StackSet stays, since these accounts still have their stacks:", *lines,
             "Fix the cause, then run this again. Or take the stacks out of the StackSet, and delete them in the accounts:",
@@ -303,8 +305,18 @@ class StackSet:
         return self.operations.running() if self.definition else None
 
 
+def why_left(instance):
+    status = instance["Status"]
+    no_reason = "the operation stopped before this account" if status == "CURRENT" else NO_REASON
+    return f"{status}, {instance.get('StatusReason') or no_reason}"
+
+
 def intersection(units, accounts):
     return {"OrganizationalUnitIds": sorted(units), "Accounts": sorted(accounts), "AccountFilterType": "INTERSECTION"}
+
+
+def number_of(accounts):
+    return f"{len(accounts)} account{'' if len(accounts) == 1 else 's'}"
 
 
 def in_words(parameters):
