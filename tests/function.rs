@@ -83,9 +83,11 @@ async fn a_change_of_the_installation_is_logged_with_caller_and_resource() {
     let function = "arn:aws:lambda:us-east-1:123456789012:function:force-mfa";
     let queue = "https://sqs.us-east-1.amazonaws.com/123456789012/force-mfa-failures";
     let policy = "arn:aws:iam::123456789012:policy/force-mfa";
+    let topic = "arn:aws:sns:us-east-1:123456789012:force-mfa-alarms";
     let rows = [
         ("lambda", "UpdateFunctionConfiguration20150331v2", json!({ "functionName": function }), function),
         ("sqs", "PurgeQueue", json!({ "queueUrl": queue }), queue),
+        ("sns", "PutDataProtectionPolicy", json!({ "resourceArn": topic }), topic),
         ("events", "DisableRule", json!({ "name": "force-mfa-sweep" }), "force-mfa-sweep"),
         ("iam", "DeletePolicy", json!({ "policyArn": policy }), policy),
         (
