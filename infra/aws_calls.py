@@ -47,6 +47,10 @@ class NotAllowed(RolloutError):
     exit_code = 3
 
 
+class OperationInProgress(RolloutError):
+    """Another operation on the StackSet is running: AWS takes this call when it has ended."""
+
+
 class NotFound(RolloutError):
     """There is no such organizational unit."""
 
@@ -170,14 +174,18 @@ def explained(error):
         return NotAllowed(f"{said}. Allow the caller {error.operation_name}, then run it again.")
     if code in PASSING or status >= 500:
         return Passing(f"{said}. Run the same command again in some minutes.")
-    if code == "PreconditionFailed":
+    if code in ("OperationInProgressException", "StaleRequestException"):
+        return OperationInProgress(f"{said}. Another operation is running: run the same command again when it has ended.")
+    if code in ("PreconditionFailed", "ConditionalRequestConflict"):
         return RolloutError(f"{said}. Somebody else wrote this object at the same time: run the same command again.")
     if code == "ParentNotFoundException":
         return NotFound(f"{said}.")
-    if "elegated admin" in message:
+    if "delegated admin" in message.lower():
         return WrongUsage(
             f"{said}. In the management account, register this one: aws organizations register-delegated-administrator "
             "--service-principal member.org.stacksets.cloudformation.amazonaws.com --account-id ACCOUNT. If it is "
-            "registered, allow the caller organizations:ListDelegatedAdministrators: without it, CloudFormation says the same."
+            "registered, allow the caller organizations:ListDelegatedAdministrators: without it, CloudFormation says the "
+            "same. It also says so if trusted access was not turned on first: aws cloudformation "
+            "describe-organizations-access."
         )
     return RolloutError(f"{said}.")

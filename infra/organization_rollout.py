@@ -68,9 +68,8 @@ class Rollout(Run):
     def read_overrides(self):
         """What the accounts have that may have overrides: those that the file or the record names."""
         named = self.record.overridden() | set(self.overrides)
-        if self.canary and self.installation.definition:
-            # A new canary account is created with overrides that are taken from it in the same run.
-            named |= self.canary & self.installation.accounts - set(self.installation.instances)
+        # These are created with overrides that are taken from them in the same run.
+        named |= self.installation.created_first(self.canary)
         self.installation.want_overrides({account: self.overrides.get(account, {}) for account in named})
 
     def may_have_overrides(self):

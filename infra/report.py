@@ -6,6 +6,9 @@ from stack_set_operations import NO_REASON
 
 # What CloudFormation's reason says, in small letters, and what to do about it.
 ADVICE = {
+    # AWS checks names before it deploys, and says which one only in the account (docs.aws.amazon.com/AWSCloudFormation/
+    # latest/UserGuide/validate-stack-deployments.html).
+    "validation failed": "Most often the policy or group of an earlier installation: docs/rollout.md#install-again",
     "already exists": "The policy or group of an earlier installation is still there: docs/rollout.md#install-again",
     "explicit deny": "An SCP denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
     "not authorized": "An SCP or a boundary denies it: let arn:aws:iam::*:role/stacksets-exec-* pass",
@@ -16,7 +19,9 @@ BY_STATUS = {
     "INOPERABLE": "Delete the instance (delete-stack-instances with RetainStacks), then the stack in the account",
     "CANCELLED": "The operation stopped before this account: fix the failed ones",
     "RUNNING": "Wait: make rollout-status",
-    "PENDING": "Wait: make rollout-status",
+    # Stays so if an update is sent to other accounts only:
+    # https://github.com/aws-cloudformation/cloudformation-coverage-roadmap/issues/1751
+    "PENDING": "Run make deploy-org, if no operation is running (make rollout-status)",
 }
 
 
@@ -71,7 +76,7 @@ def show_accounts(rollout, stack_set):
         detailed = instance.get("StackInstanceStatus", {}).get("DetailedStatus", "")
         if status == "CURRENT":
             continue
-        is_meant = status == "NO STACK" or (status, detailed) == ("OUTDATED", "SUCCEEDED")
+        is_meant = status == "NO STACK" or (status == "OUTDATED" and detailed in ("SUCCEEDED", "PENDING"))
         if is_meant and stack_set is rollout.installation and account not in (rollout.canary or stack_set.accounts):
             waiting += 1
             continue

@@ -3,11 +3,14 @@
 The quotations in this file and in stack_sets.py are of AWS's API reference, as botocore has it."""
 
 import collections
+import itertools
 import time
 
-from aws_calls import Passing, RolloutError
+from aws_calls import OperationInProgress, Passing, RolloutError
 
 NO_REASON = "CloudFormation gives no reason"
+# How often a call is made that AWS refuses because another operation is running.
+START_ATTEMPTS = 10
 
 
 class OperationFailed(RolloutError):
@@ -31,8 +34,20 @@ class Operations:
 
     def start(self, operation, files=None, **request):
         """The id of the operation; None in a dry run, and for a call that is no operation."""
-        answer = self.aws.change("cloudformation", operation, files, **self.itself, **request)
-        return answer.get("OperationId")
+        for attempt in itertools.count(1):
+            try:
+                answer = self.aws.change("cloudformation", operation, files, **self.itself, **request)
+                return answer.get("OperationId")
+            except OperationInProgress as error:
+                if attempt == START_ATTEMPTS:
+                    raise
+                print(f"  {error}", flush=True)
+                # An automatic deployment has begun. The list is "eventually consistent" and may not have it yet.
+                running = self.running()
+                if running:
+                    self.wait_whatever_comes(running)
+                else:
+                    time.sleep(self.poll_seconds)
 
     def running(self):
         """The id of an operation that has not ended; None if there is none."""
@@ -49,6 +64,13 @@ class Operations:
         done = count["SUCCEEDED"] + count["FAILED"] + count["CANCELLED"]
         failed = {r["Account"]: r.get("StatusReason", "") for r in results if r["Status"] == "FAILED"}
         return f"{done} of {len(results)} accounts, {count['FAILED']} failed", failed, len(results)
+
+    def wait_whatever_comes(self, operation):
+        """Waits for an operation of another run, or an automatic deployment. This run tries again what failed there."""
+        try:
+            self.wait(operation)
+        except OperationFailed as error:
+            print(f"{error} Going on: this run tries again.", flush=True)
 
     def wait(self, operation):
         """Shows how far the operation is until it ends. The operation itself does not depend on this."""

@@ -81,10 +81,24 @@ class StackSet:
         """The active accounts that have a stack, although they are not among those that get one."""
         return self.instances.keys() & self.active - self.accounts
 
+    def created_first(self, canary=None):
+        """Accounts whose stack is created before the definition is updated, since an update that is not for all must be
+        sent to at least one stack: canary accounts, or one account if only accounts that left the file have stacks."""
+        missing = self.accounts - self.instances.keys()
+        if self.definition is None:
+            return set()
+        if canary is not None:
+            return missing & canary
+        is_none_there = self.outside() and missing == self.accounts
+        return set(sorted(missing)[:1]) if is_none_there else set()
+
     def bring(self, wanted, canary=None):
         """The definition to what it should be, and a stack with its overrides to every account; with `canary` to those
         accounts only. Returns the failures."""
         scope = self.accounts if canary is None else self.accounts & canary
+        # An account that was excluded, or whose unit was taken out of the file, must not get parameters that are stricter
+        # than those that it has: its stack waits for REMOVE=1 as it is.
+        is_for_some = canary is not None or self.outside()
         self.wait_for_running_operation()
         if self.definition is None:
             print(f"{self.name}: create StackSet ...", flush=True)
@@ -100,8 +114,9 @@ class StackSet:
         present = {p["ParameterKey"]: p["ParameterValue"] for p in self.definition.get("Parameters", [])}
         pinned = overrides.pinned(self.definition["TemplateBody"], present, wanted.parameters)
         failures = []
-        if canary is not None:
-            failures = self.create(scope, present, pinned)
+        first = self.created_first(canary)
+        if first:
+            failures = self.create(first, present, pinned)
             if failures:
                 return failures
         has = self.overrides_of(scope)
@@ -114,9 +129,6 @@ class StackSet:
             for account, has in self.overrides_of(scope).items()
             if overrides.lacking(wanted.parameters | has, self.overrides_wanted[account], present)
         }
-        # An account that was excluded, or whose unit was taken out of the file, must not get parameters that are stricter
-        # than those that it has: its stack waits for REMOVE=1 as it is.
-        is_for_some = canary is not None or self.outside()
         failed = self.update(wanted, scope & set(self.instances) if is_for_some else None, lacking)
         if failed:
             return failures + failed
@@ -132,12 +144,19 @@ class StackSet:
     def update(self, wanted, accounts, lacking):
         """The definition, and with it all stacks, or those of `accounts` only: the others stay as they are, OUTDATED.
         "Repeating this StackSet operation with a new operation ID retries all stack instances whose status is
-        OUTDATED." It is not sent while accounts are `lacking` overrides. Returns the failures."""
+        OUTDATED." (A template that is sent makes all others OUTDATED, also if it is the same.) It is not sent while accounts are `lacking` overrides. Returns the failures."""
         behind = self.not_current() & (self.accounts if accounts is None else accounts)
         is_auto = AUTO_DEPLOYMENT.items() <= self.definition.get("AutoDeployment", {}).items()
         if wanted.is_same(self.definition["TemplateBody"], self.definition) and is_auto and not behind:
             print(f"{self.name}: the StackSet is up to date.")
             return []
+        if accounts is not None and not accounts:
+            return [
+                OperationFailed(
+                    f"{self.name}: the StackSet was not updated. All its stacks are of accounts that left the file, and "
+                    "the file has no other account. Add one, or delete these stacks with REMOVE=1."
+                )
+            ]
         if lacking:
             reasons = [
                 f"\n  {account}: {self.instances[account].get('StatusReason') or NO_REASON}"
@@ -147,7 +166,9 @@ class StackSet:
                 OperationFailed(
                     f"{self.name}: the StackSet was not updated, since these accounts could not be given their "
                     "overrides, and the parameters for all would hold for them. Fix the cause. If that takes this "
-                    "update, give these parameters the value of the override for all first. Then run this again."
+                    "update, give these parameters the value of the override for all first. Then run this again. "
+                    "If an account never had a stack, delete its instance (aws cloudformation delete-stack-instances): "
+                    "the next run creates it with its overrides."
                     + "".join(reasons)
                 )
             ]
@@ -200,7 +221,8 @@ class StackSet:
         for parameters, group in overrides.grouped(to_send):
             print(f"{self.name}: give {number_of(group)} {in_words(parameters)} ...", flush=True)
             # "To set an overridden parameter back to the value specified in the StackSet, specify a parameter list but
-            # don't include the parameter in the list." The list may not be empty, and NamePrefix is the same in all.
+            # don't include the parameter in the list." AWS does not document what an empty list means for boto3, which
+            # sends it as an empty value. NamePrefix is the same in all accounts.
             listed = templates.as_list(parameters or {"NamePrefix": self.name})
             request = self.operations.in_region(self.only(group)) | {"ParameterOverrides": listed}
             failures += self.attempt("update_stack_instances", request)  # The next group is other accounts.
@@ -263,17 +285,17 @@ class StackSet:
         """All stacks, then the StackSet. An active account whose stack is left keeps the StackSet."""
         self.wait_for_running_operation()
         units = {i.get("OrganizationalUnitId") for i in self.instances.values()} - {None} | self.target_units
-        if units:
-            try:
-                self.remove(units=units, retain=retain)
-            except OperationFailed as error:
-                print(error, file=sys.stderr)  # What is left is named below.
         # "Skips account deployments if the account is suspended": without RetainStacks its instance stays for good
         # (https://repost.aws/knowledge-center/cloudformation-removal-stacksets).
         suspended = self.instances.keys() - self.active
-        if suspended:
-            print(f"{self.name}: suspended and closed accounts keep their stacks.")
-            self.remove(accounts=suspended, retain=True)
+        try:
+            if suspended:
+                print(f"{self.name}: suspended and closed accounts keep their stacks.")
+                self.remove(accounts=suspended, retain=True)
+            if units:
+                self.remove(units=units, retain=retain)
+        except OperationFailed as error:
+            print(error, file=sys.stderr)  # What is left is named below.
         if self.instances and not self.aws.dry_run:
             raise OperationFailed(self.stacks_left())
         print(f"{self.name}: delete StackSet ...", flush=True)
@@ -295,10 +317,7 @@ class StackSet:
         """An operation that an earlier run left, or an automatic deployment."""
         while (running := self.running_operation()) and not self.aws.dry_run:
             print(f"{self.name}: an operation is still running; waiting for it ...", flush=True)
-            try:
-                self.operations.wait(running)
-            except OperationFailed as error:
-                print(f"{error} Going on: this run tries again.")
+            self.operations.wait_whatever_comes(running)
             self.read()
 
     def running_operation(self):

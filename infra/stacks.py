@@ -91,10 +91,22 @@ def wait(aws, name, condition, poll_seconds):
         if "Error" in error.last_response:  # We could not look; the stack goes on.
             raise explained(ClientError(error.last_response, "DescribeStacks")) from error
         reason = first_failure(aws.pages("cloudformation", "describe_stack_events", "StackEvents", StackName=name))
+        if not reason or "Validation failed" in reason:
+            reason = validation_errors(aws, name) or reason
         done = "deleted" if condition == "stack_delete_complete" else "deployed"
         raise RolloutError(
             f"The stack {name} could not be {done}.{reason or f' {error}'} Fix it, then run this again."
         ) from error
+
+
+def validation_errors(aws, name):
+    """What CloudFormation found before it deployed anything, such as a policy of that name. The stack's own events only
+    say that there is something (docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/validate-stack-deployments.html)."""
+    events = aws.pages(
+        "cloudformation", "describe_events", "OperationEvents", StackName=name, Filters={"FailedEvents": True}
+    )
+    errors = [e for e in events if e["EventType"] == "VALIDATION_ERROR" and e.get("ValidationFailureMode") != "WARN"]
+    return "".join(f" {e.get('LogicalResourceId', name)}: {e.get('ValidationStatusReason', '')}." for e in errors)
 
 
 def first_failure(events):

@@ -96,6 +96,7 @@ class AwsStandIn:
         self.stack_status = "CREATE_COMPLETE"  # of stacks that are created
         # The events of each stack, the newest first: resource, status, reason.
         self.events = [("Policy", "CREATE_FAILED", "it already exists")]
+        self.validation_errors = []  # resource, reason
         self.steps = 2  # how many looks an operation takes
         self.numbers = itertools.count(1)
         self.lock = threading.RLock()
@@ -302,6 +303,15 @@ class AwsStandIn:
         more = {"NextToken": str(place + 1)} if place + 1 < len(self.events) else {}
         return {"StackEvents": [event], **more}
 
+    def DescribeEvents(self, caller, StackName, Filters):
+        assert Filters == {"FailedEvents": True}
+        assert (caller, StackName) in self.stacks
+        events = [
+            {"EventType": "VALIDATION_ERROR", "LogicalResourceId": resource, "ValidationStatusReason": reason}
+            for resource, reason in self.validation_errors
+        ]
+        return {"OperationEvents": events}
+
     def put_stack(self, caller, name, status, given):
         template = self.template(given)
         outputs = {}
@@ -422,9 +432,12 @@ class AwsStandIn:
             raise AwsError("ValidationError", "AutoDeployment and DeploymentTargets, or no Regions")
         template = self.template(given)
         self.check_parameters(template, given)
-        if (template, pairs(given["Parameters"])) != (one.template, one.parameters):
-            for instance in one.instances.values():
-                instance.status = "INOPERABLE" if instance.status == "INOPERABLE" else "OUTDATED"
+        # "If the update includes changes to the template (that is, if TemplateBody or TemplateURL is specified), or the
+        # Parameters, CloudFormation marks all stack instances with a status of OUTDATED". They are also PENDING, and
+        # stay so if the update is not for them (aws-cloudformation/cloudformation-coverage-roadmap#1751).
+        for instance in one.instances.values():
+            if instance.status != "INOPERABLE":
+                instance.status, instance.detailed = "OUTDATED", "PENDING"
         one.template, one.parameters, one.tags = template, pairs(given["Parameters"]), tags(given)
         one.auto_deployment = given.get("AutoDeployment", one.auto_deployment)
         # "Stacks in this state are excluded from further UpdateStackSet operations."
@@ -506,6 +519,8 @@ class AwsStandIn:
 
     def targeted(self, one, targets, suspended=False):
         units = targets["OrganizationalUnitIds"]
+        # A unit that is no target any more still counts while it has a stack: an INOPERABLE one can be deleted by its unit
+        # (repost.aws/knowledge-center/cloudformation-removal-stacksets).
         unknown = set(units) - one.units - {instance.unit for instance in one.instances.values()}
         if unknown:
             raise AwsError("ValidationError", f"OrganizationalUnits {unknown} not found in StackSet")

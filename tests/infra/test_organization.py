@@ -109,7 +109,7 @@ def instance_event(stack_set, detailed_status):
             "action": "CREATE",
             "status-details": {
                 "status": "OUTDATED",
-                "status-reason": "No updates",
+                "status-reason": 'Resource handler returned message: "no"',
                 "detailed-status": detailed_status,
             },
         },
@@ -146,6 +146,7 @@ def test_the_message_names_what_the_event_has():
         value = event
         for key in path.removeprefix("$.").split("."):
             value = value[key]
-        assert f"<{name}>" in transformer["InputTemplate"]
-    # EventBridge takes a template that is text in quotation marks, or JSON.
-    assert json.loads(transformer["InputTemplate"])
+        # As a value of its own, a variable becomes a valid JSON string. In a string, its quotation marks may stay.
+        assert transformer["InputTemplate"].count(f": <{name}>") == 1
+        transformer["InputTemplate"] = transformer["InputTemplate"].replace(f"<{name}>", json.dumps(value))
+    assert json.loads(transformer["InputTemplate"])["Reason"] == 'Resource handler returned message: "no"'

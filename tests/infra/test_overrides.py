@@ -457,6 +457,31 @@ def test_an_account_that_leaves_the_file_gets_no_stricter_parameters(organizatio
     assert account not in stack_set(organization).instances
 
 
+def test_one_unit_can_be_replaced_by_another(organization, operator):
+    operator.change(organizational_units=[SANDBOX], parameters=STRICT)
+    operator.deploy()
+    operator.change(organizational_units=[WORK], parameters={}, overrides=[protect(THREE, CredentialScope="console-only")])
+    said = operator.deploy(expect=1)
+    assert f"stacks and automatic deployment of {SANDBOX}" in said
+
+    for account in (SECURITY, THREE, FOUR):
+        assert set(history(organization, account, "ExistingUsers")) == {"report"}
+        assert stack_set(organization).instances[account].status == "CURRENT"
+    assert stack_set(organization).instances[THREE].overrides == {"CredentialScope": "console-only"}
+    assert "ExistingUsers" not in stack_set(organization).instances[SECURITY].overrides
+    assert history(organization, FIVE, "ExistingUsers") == ["enforce"]
+    operator.deploy("--remove")
+
+
+def test_a_stack_set_of_accounts_that_all_left_is_not_updated(organization, operator):
+    operator.change(organizational_units=[SANDBOX])
+    operator.deploy()
+    operator.change(organizational_units=[LATER], parameters=STRICT)
+
+    assert "the file has no other account" in operator.deploy(expect=1)
+    assert history(organization, FIVE, "ExistingUsers") == ["report"]
+
+
 def test_an_excluded_account_that_comes_back_gets_what_the_others_have(organization, operator):
     operator.deploy()
     operator.change(parameters=STRICT, excluded_accounts=[FOUR])

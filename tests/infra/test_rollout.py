@@ -1003,6 +1003,41 @@ def test_the_reason_is_of_the_newest_operation(organization, operator):
     assert "Bucket: the first failure Fix it" in operator.deploy(expect=1)
 
 
+def test_what_aws_finds_before_it_deploys_is_reported(organization, operator):
+    organization.stack_status = "ROLLBACK_COMPLETE"
+    sentence = "Validation failed with 1 error(s). Call DescribeEvents to retrieve the full list of issues."
+    organization.validation_errors = [("AlarmTopic", "a topic of this name exists")]
+    for status in ("ROLLBACK_COMPLETE", "CREATE_FAILED"):
+        organization.stacks.clear()
+        organization.events = [("force-mfa-organization", status, sentence)]
+        assert "AlarmTopic: a topic of this name exists. Fix it" in operator.deploy(expect=1)
+
+
+def test_a_validation_in_an_account_is_explained(organization, operator):
+    organization.failing[FIVE] = "Validation failed with 1 error(s). Call DescribeEvents to retrieve the full list of issues."
+
+    assert "docs/rollout.md#install-again" in operator.deploy(expect=1)
+
+
+def test_an_operation_that_begins_meanwhile_is_waited_for(organization, operator):
+    operator.deploy()
+    in_progress = AwsError("OperationInProgressException", "another operation is running", 409)
+    for operation in ("UpdateStackSet", "DeleteStackSet"):
+        organization.faults[operation] = [in_progress, AwsError("StaleRequestException", "stale", 409), None]
+    operator.binary("release 2")
+    assert "another operation is running" in operator.deploy()
+    operator.run("remove-org", "--confirm", "o-exampleorgid")
+    assert organization.stack_sets == {}
+
+
+def test_an_operation_that_never_ends_is_reported(organization, operator):
+    operator.deploy()
+    organization.faults["UpdateStackSet"] = [AwsError("OperationInProgressException", "another one is running", 409)]
+    operator.binary("release 2")
+
+    assert "run the same command again when it has ended" in operator.deploy(expect=1)
+
+
 def test_a_change_set_that_nobody_executed_is_explained(organization, operator):
     operator.deploy()
     organization.stacks[SECURITY, "force-mfa-organization"]["StackStatus"] = "REVIEW_IN_PROGRESS"
