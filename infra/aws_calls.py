@@ -175,7 +175,9 @@ def explained(error):
     if code in PASSING or status >= 500:
         return Passing(f"{said}. Run the same command again in some minutes.")
     if code in ("OperationInProgressException", "StaleRequestException"):
-        return OperationInProgress(f"{said}. Another operation is running: run the same command again when it has ended.")
+        return OperationInProgress(
+            f"{said}. Another operation is running: run the same command again when it has ended."
+        )
     if code in ("PreconditionFailed", "ConditionalRequestConflict"):
         return RolloutError(f"{said}. Somebody else wrote this object at the same time: run the same command again.")
     if code == "ParentNotFoundException":

@@ -168,8 +168,7 @@ class StackSet:
                     "overrides, and the parameters for all would hold for them. Fix the cause. If that takes this "
                     "update, give these parameters the value of the override for all first. Then run this again. "
                     "If an account never had a stack, delete its instance (aws cloudformation delete-stack-instances): "
-                    "the next run creates it with its overrides."
-                    + "".join(reasons)
+                    "the next run creates it with its overrides." + "".join(reasons)
                 )
             ]
         request = wanted.request | {"OperationPreferences": self.operations.preferences}
