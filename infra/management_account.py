@@ -30,17 +30,19 @@ class ManagementStacks:
             stacks.Deployment(aws, name) for name in (prefix, f"{prefix}-auditor", f"{prefix}-scp")
         )
 
-    def deploy(self, wanted, resolved):
-        """Brings the stacks that the file has to what it says; `wanted` is the release."""
-        run, document, poll_seconds = self.run, self.run.document, self.run.arguments.poll_seconds
+    def wanted(self, release, overrides):
+        """Each stack that the file has, and what it should be."""
+        run, document = self.run, self.run.document
         if document["management_account"]:
-            own = resolved.get(run.aws.account)
-            self.installation.deploy(run.installation_of(wanted, own), poll_seconds)
+            yield self.installation, run.installation_of(release, overrides.get(run.aws.account))
         if document["auditor"]:
-            self.auditor.deploy(run.auditor_role(), poll_seconds)
+            yield self.auditor, run.auditor_role()
         if document["scp"]["enabled"]:
-            scp = Deployable(INFRA / "scp.yaml", rollout_file.scp_parameters(document), run.tags)
-            self.scp.deploy(scp, poll_seconds)
+            yield self.scp, Deployable(INFRA / "scp.yaml", rollout_file.scp_parameters(document), run.tags)
+
+    def deploy(self, wanted):
+        for stack, deployable in wanted:
+            stack.deploy(deployable, self.run.arguments.poll_seconds)
 
     def left_over(self):
         """The stacks that are there although the file does not have them: words, and what deletes each."""
@@ -62,7 +64,7 @@ def deploy_management(arguments):
     if arguments.remove:
         for _, remove in management.left_over():
             remove()
-    management.deploy(wanted, run.resolved_overrides())
+    management.deploy(management.wanted(wanted, run.resolved_overrides()))
     if run.aws.dry_run:
         print("Dry run: nothing was changed.")
         return 0

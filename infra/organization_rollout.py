@@ -10,7 +10,6 @@ import release
 import report
 import stack_sets
 import stacks
-import templates
 from applied_record import AppliedRecord
 from aws_calls import WrongUsage
 from management_account import ManagementStacks, wanted_stacks
@@ -29,6 +28,8 @@ class Rollout(Run):
         self.canary = set(document["canary_accounts"]) if arguments.canary else None
         if arguments.canary and not self.canary:
             raise WrongUsage(f'{self.file} names no "canary_accounts", which CANARY=1 deploys to.')
+        if arguments.canary and arguments.remove:
+            raise WrongUsage("CANARY=1 changes the canary accounts only, and REMOVE=1 deletes stacks of others: give one.")
         self.stack = stacks.Deployment(aws, f"{self.prefix}-organization")
         self.use_outputs(stacks.outputs(self.stack.stack))
         self.record = AppliedRecord(aws, self.bucket if self.stack.stack else None)
@@ -172,16 +173,18 @@ def deploy_org(arguments):
         if problems:
             print("The management account's own stacks are left as they are, since an operation failed.")
         else:
-            rollout.management.deploy(wanted, rollout.overrides)
+            rollout.management.deploy(rollout.management.wanted(wanted, rollout.overrides))
+    print(f"release: {json.dumps(wanted.keys())}")
+    # A canary's release, or one that failed, is not for the management account.
+    remains = is_whole and management_stacks and not rollout.management
+    code = finish(rollout, problems, management_command(rollout, wanted) if remains else "")
+    # Last, so that whatever ends the run before forgets nothing that was not shown.
     if is_whole and not rollout.aws.dry_run:
         rollout.record.write(
             rollout.bucket, folder, **said,
             overridden=sorted(rollout.may_have_overrides()), management_stacks=sorted(wanted_stacks(document)),
         )  # fmt: skip
-    print(f"release: {json.dumps(wanted.keys())}")
-    # A canary's release, or one that failed, is not for the management account.
-    remains = is_whole and management_stacks and not rollout.management
-    return finish(rollout, problems, management_command(rollout, wanted) if remains else "")
+    return code
 
 
 def bring(rollout, wanted):
@@ -233,29 +236,30 @@ def status(arguments):
         running = stack_set.running_operation()
         if running:
             print(f"{stack_set.name}: an operation is running, {stack_set.operations.progress(running)[0]}.")
-    differing = not_applied(rollout)
-    if differing:
-        print(
-            f"{rollout.installation.name}: the StackSet does not have what {rollout.file} and the last run say "
-            f"({', '.join(differing)}): run make deploy-org."
-        )
+    differing = list(not_applied(rollout))
+    for what in differing:
+        print(f"Not as {rollout.file} and the last run say: {what}. Run make deploy-org.")
     return 1 if report.show(rollout) or differing else 0
 
 
 def not_applied(rollout):
-    """The parameters in which the StackSet differs from the file, or from the release that the last run deployed: the
-    file was edited since, or the run was interrupted."""
-    definition = rollout.installation.definition
-    if not definition:
-        return []
-    has = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in definition["Parameters"]}
-    given = rollout.document["parameters"]
-    should = templates.complete(templates.parse(definition["TemplateBody"])["Parameters"], given)
-    keys = rollout.record.last.get("release", {})
-    filled = {"CodeBucket": rollout.bucket, "CodeKey": keys.get("code_key", has.get("CodeKey"))}
-    # The run takes these two from the zip and from the organization's stack.
-    filled |= {name: has.get(name) for name in ("Architecture", "AlarmTopicArn") if not given.get(name)}
-    return sorted(name for name, value in (should | filled).items() if has.get(name) != value)
+    """What the file or the last run changed, but AWS does not have: the file was edited since, or the run was
+    interrupted. In words."""
+    installation, document = rollout.installation, rollout.document
+    keys = document["release"] if document["release"]["code_key"] else rollout.record.last.get("release")
+    if not keys or not installation.definition:
+        return  # The report says that there is no StackSet.
+    names = ("template_key", "code_key")
+    wanted = release.of_bucket(rollout.aws, rollout.bucket, {name: keys[name] for name in names})
+    yield from installation.differences(rollout.installation_of(wanted), rollout.canary)
+    if rollout.canary is not None:
+        return
+    if document["auditor"]:
+        yield from rollout.auditor.differences(rollout.auditor_role())
+    if rollout.management:
+        for stack, deployable in rollout.management.wanted(wanted, rollout.overrides):
+            if not stack.stack or not deployable.is_same(stack.template, stack.stack):
+                yield f"the stack {stack.name} of the management account"
 
 
 def remove_org(arguments):

@@ -1,8 +1,9 @@
 """Parameter overrides: what accounts have, what the file gives them, and what an account is sent when.
 
-An override protects its account from the parameters for all, and these may become stricter in the same run. So it is
-in place before they are sent, and nothing is taken from an account until they are. Every function takes and returns
-values; each account's overrides are a mapping of names to texts."""
+An override protects its account from the parameters for all, and both can change in one run. The parameters of an
+account act together: if one becomes stricter and another softer, both must arrive in one step. So an account with
+overrides is brought to exactly what the file says before the parameters for all change. Every function takes and
+returns values; each account's overrides are a mapping of names to texts."""
 
 import collections
 
@@ -32,15 +33,20 @@ def of_template(overrides, names):
     return {name: value for name, value in overrides.items() if name in names}
 
 
-def lacking(has, wanted, names):
-    """What the file gives to an account, but the account does not have, of the parameters `names`."""
-    return {name: value for name, value in of_template(wanted, names).items() if has.get(name) != value}
+def not_as_wanted(has, wanted, for_all, names):
+    """The accounts to which the parameters `for_all` of the file would give other values than the file gives to them,
+    because of an override that they lack or still have; of the parameters `names`."""
+    return {
+        account
+        for account in has.keys() & wanted.keys()
+        if of_template(for_all | has[account], names) != of_template(for_all | wanted[account], names)
+    }
 
 
 def pinned(template, present, wanted):
-    """The file's value of every parameter in which the definition differs, as far as its template takes that value. A
-    canary or a failed update may have left values in the definition that no file has any more. An account that is
-    deployed to before the definition changes is sent these too. Code and template belong together: they stay."""
+    """The file's value of every parameter in which the definition differs, as far as its template takes that value: the
+    file has changed, or a canary or a failed update left other values in the definition. An account that is deployed
+    to before the definition changes is sent these too. Code and template belong together: they stay."""
     differing = {
         name: value
         for name, value in wanted.items()
@@ -50,14 +56,12 @@ def pinned(template, present, wanted):
     return {name: value for name, value in differing.items() if not templates.problems_of(definitions, {name: value})}
 
 
-def additions(has, wanted, names, pinned, behind):
-    """What to send to each account before the definition changes: what the account has, and what it lacks. What the
-    file no longer gives to it stays: it would go back to the old value for all, which may be stricter. The stack of an
-    account that is `behind` would get all that the definition has, so `pinned` is sent too."""
+def before_update(has, wanted, for_all, names, pinned):
+    """What to send to these accounts before the definition changes: what makes their stacks exactly what the file
+    says, with the definition as it is."""
     return {
-        account: (pinned if account in behind else {}) | of_template(has[account], names) | more
-        for account in has.keys() & wanted.keys()
-        if (more := lacking(has[account], wanted[account], names))
+        account: pinned | of_template(wanted[account], names)
+        for account in not_as_wanted(has, wanted, for_all, names)
     }
 
 

@@ -39,6 +39,11 @@ def show(rollout):
         if stack_set.definition:
             is_behind |= show_accounts(rollout, stack_set)
     is_behind |= show_left_over(rollout.file, rollout.left_over(), "make deploy-org")
+    if rollout.canary:
+        others = rollout.installation.accounts - rollout.canary
+        waiting = sorted(rollout.installation.override_differences(others))
+        if waiting:
+            print(f"  {', '.join(waiting)} wait for their overrides, as CANARY=1 meant.")
     for account, what in without_overrides(rollout):
         print(f"{account} {what}: run make deploy-org.")
         is_behind = True

@@ -74,6 +74,22 @@ class StackSet:
             if self.instances[account]["Status"] != "INOPERABLE"
         }
 
+    def differences(self, wanted, canary=None):
+        """What the StackSet does not have of `wanted`, in words; with `canary`, of what such a run brings."""
+        if self.definition is None:
+            yield f"the StackSet {self.name}, which does not exist"
+            return
+        differing = wanted.differences(self.definition["TemplateBody"], self.definition)
+        if differing:
+            yield f"{', '.join(differing)} of the StackSet {self.name}"
+        if not self.is_auto():
+            yield f"automatic deployment of the StackSet {self.name}"
+        if canary is None and self.units - self.target_units:
+            yield f"the units of the StackSet {self.name}, which lack {', '.join(sorted(self.units - self.target_units))}"
+
+    def is_auto(self):
+        return AUTO_DEPLOYMENT.items() <= self.definition.get("AutoDeployment", {}).items()
+
     def not_current(self):
         return {account for account, instance in self.instances.items() if instance["Status"] != "CURRENT"}
 
@@ -96,9 +112,6 @@ class StackSet:
         """The definition to what it should be, and a stack with its overrides to every account; with `canary` to those
         accounts only. Returns the failures."""
         scope = self.accounts if canary is None else self.accounts & canary
-        # An account that was excluded, or whose unit was taken out of the file, must not get parameters that are stricter
-        # than those that it has: its stack waits for REMOVE=1 as it is.
-        is_for_some = canary is not None or self.outside()
         self.wait_for_running_operation()
         if self.definition is None:
             print(f"{self.name}: create StackSet ...", flush=True)
@@ -119,20 +132,20 @@ class StackSet:
             failures = self.create(first, present, pinned)
             if failures:
                 return failures
-        has = self.overrides_of(scope)
-        failures += self.override(
-            overrides.additions(has, self.overrides_wanted, present, pinned, behind=self.not_current())
-        )
-        # Accounts that the update would give another value than their override has.
-        lacking = {
-            account
-            for account, has in self.overrides_of(scope).items()
-            if overrides.lacking(wanted.parameters | has, self.overrides_wanted[account], present)
-        }
-        failed = self.update(wanted, scope & set(self.instances) if is_for_some else None, lacking)
+        for_all, wanted_overrides = wanted.parameters, self.overrides_wanted
+        to_send = overrides.before_update(self.overrides_of(scope), wanted_overrides, for_all, present, pinned)
+        failures += self.override(to_send)
+        # The update would give these accounts other values than the file, which may be stricter: it is not for them. If
+        # the update is what they need, the overrides that are sent after it deploy it to them.
+        unprotected = overrides.not_as_wanted(self.overrides_of(scope), wanted_overrides, for_all, present)
+        # Nor is it for an account that was excluded, or whose unit was taken out of the file: its stack stays as it is
+        # until REMOVE=1.
+        is_for_some = canary is not None or self.outside() or unprotected
+        targets = scope & (self.instances.keys() - unprotected) if is_for_some else None
+        failed = self.update(wanted, targets)
         if failed:
             return failures + failed
-        failures += self.override(self.override_differences(scope - lacking))
+        failures += self.override(self.override_differences(scope))
         if canary is None:
             # The definition first: if the older release is what fails in the missing accounts, the new one is the cure.
             failures += self.create(scope, wanted.parameters)
@@ -141,34 +154,21 @@ class StackSet:
     def override_differences(self, accounts):
         return overrides.differences(self.overrides_of(accounts), self.overrides_wanted)
 
-    def update(self, wanted, accounts, lacking):
+    def update(self, wanted, accounts):
         """The definition, and with it all stacks, or those of `accounts` only: the others stay as they are, OUTDATED.
         "Repeating this StackSet operation with a new operation ID retries all stack instances whose status is
-        OUTDATED." (A template that is sent makes all others OUTDATED, also if it is the same.) It is not sent while accounts are `lacking` overrides. Returns the failures."""
+        OUTDATED." A template that is sent makes all others OUTDATED, also if it is the same. Returns the failures."""
         behind = self.not_current() & (self.accounts if accounts is None else accounts)
-        is_auto = AUTO_DEPLOYMENT.items() <= self.definition.get("AutoDeployment", {}).items()
+        is_auto = self.is_auto()
         if wanted.is_same(self.definition["TemplateBody"], self.definition) and is_auto and not behind:
             print(f"{self.name}: the StackSet is up to date.")
             return []
         if accounts is not None and not accounts:
             return [
                 OperationFailed(
-                    f"{self.name}: the StackSet was not updated. All its stacks are of accounts that left the file, and "
-                    "the file has no other account. Add one, or delete these stacks with REMOVE=1."
-                )
-            ]
-        if lacking:
-            reasons = [
-                f"\n  {account}: {self.instances[account].get('StatusReason') or NO_REASON}"
-                for account in sorted(lacking)
-            ]
-            return [
-                OperationFailed(
-                    f"{self.name}: the StackSet was not updated, since these accounts could not be given their "
-                    "overrides, and the parameters for all would hold for them. Fix the cause. If that takes this "
-                    "update, give these parameters the value of the override for all first. Then run this again. "
-                    "If an account never had a stack, delete its instance (aws cloudformation delete-stack-instances): "
-                    "the next run creates it with its overrides." + "".join(reasons)
+                    f"{self.name}: the StackSet was not updated, since no account of this run has a stack that can be "
+                    "updated. Fix the failures above. If all stacks are of accounts that left the file, add an account "
+                    "to the file, or delete these stacks with REMOVE=1."
                 )
             ]
         request = wanted.request | {"OperationPreferences": self.operations.preferences}
@@ -226,8 +226,9 @@ class StackSet:
             request = self.operations.in_region(self.only(group)) | {"ParameterOverrides": listed}
             failures += self.attempt("update_stack_instances", request)  # The next group is other accounts.
             # AWS does not document what an account has after a failure.
-            if self.aws.dry_run:
+            if self.aws.dry_run:  # So that what follows is shown as a run would send it.
                 self.overrides_now |= dict.fromkeys(group, parameters)
+                self.instances |= {account: self.instances[account] | {"Status": "CURRENT"} for account in group}
             else:
                 self.read_overrides(group)
         return failures
@@ -240,8 +241,13 @@ class StackSet:
             targets = self.only(accounts)
         print(f"{self.name}: delete stacks of {', '.join(sorted(accounts or units))} ...", flush=True)
         self.operate("delete_stack_instances", self.operations.in_region(targets) | {"RetainStacks": retain})
-        if targets["AccountFilterType"] == "NONE":
-            self.target_units -= set(units)
+        self.target_units -= set(units)
+        if self.aws.dry_run:
+            self.instances = {
+                account: instance
+                for account, instance in self.instances.items()
+                if account not in accounts and instance.get("OrganizationalUnitId") not in units
+            }
 
     def only(self, accounts):
         """DeploymentTargets for some accounts, each of which has a stack. An operation takes units that are targets

@@ -92,11 +92,16 @@ class Deployable:
 
     def is_same(self, text, described):
         """Whether AWS has it already, by the template's text and the answer that describes the rest."""
-        return (
-            str(text).strip() == self.text.strip()
-            and {p["ParameterKey"]: p["ParameterValue"] for p in described.get("Parameters", [])} == self.parameters
-            and {t["Key"]: t["Value"] for t in described.get("Tags", [])} == self.tags
-        )
+        return not self.differences(text, described)
+
+    def differences(self, text, described):
+        """What AWS does not have of it: names of parameters, the template, the tags."""
+        has = {p["ParameterKey"]: p["ParameterValue"] for p in described.get("Parameters", [])}
+        names = sorted(name for name in has.keys() | self.parameters if has.get(name) != self.parameters.get(name))
+        # A template that differs in a comment is no update for CloudFormation.
+        is_other_template = str(text).strip() != self.text.strip() and parse(str(text)) != parse(self.text)
+        is_other_tags = {t["Key"]: t["Value"] for t in described.get("Tags", [])} != self.tags
+        return [*names, *["the template"] * is_other_template, *["the tags"] * is_other_tags]
 
 
 def import_template(text):

@@ -9,6 +9,7 @@ from aws_stand_in import BUCKET, LATER, ROOT, SANDBOX, SECURITY, WORK, AwsError
 
 THREE, FOUR, FIVE = "333333333333", "444444444444", "555555555555"
 STRICT = {"ExistingUsers": "enforce"}
+AUDITOR = {"trusted_role": f"arn:aws:iam::{SECURITY}:role/security-audit", "external_id": "force-mfa-audit"}
 
 
 def protect(*accounts, **parameters):
@@ -78,7 +79,12 @@ def test_a_protected_account_never_has_the_stricter_parameters(organization, ope
     operator.change(parameters=STRICT, overrides=[protect(THREE)])
     operator.deploy()
 
-    assert sent(organization) == [("UpdateStackInstances", [THREE], {"Mode": "report"}), ("UpdateStackSet", None, {})]
+    # First all that the file says, since the StackSet does not have it yet.
+    assert sent(organization) == [
+        ("UpdateStackInstances", [THREE], STRICT | {"ExemptPaths": "", "Mode": "report"}),
+        ("UpdateStackSet", None, {}),
+        ("UpdateStackInstances", [THREE], {"Mode": "report"}),
+    ]
     assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
     assert history(organization, FOUR, "ExistingUsers") == ["report", "enforce"]
 
@@ -89,24 +95,25 @@ def test_a_failed_update_does_not_take_the_protection(organization, operator):
     operator.change(parameters=STRICT, overrides=[protect(THREE)])
     operator.deploy(expect=1)
 
-    assert stack_set(organization).instances[THREE].overrides == {"Mode": "report"}
+    assert stack_set(organization).effective(THREE)["Mode"] == "report"
     assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
 
 
 @pytest.mark.parametrize("tolerance", [0, 100])
-def test_without_the_protection_the_stricter_parameters_are_not_sent(organization, operator, tolerance):
+def test_an_account_without_its_protection_is_left_out_of_the_update(organization, operator, tolerance):
     operator.change(failure_tolerance_percentage=tolerance)
     operator.deploy()
     organization.failing[THREE] = "explicit deny in a service control policy"
     operator.change(parameters=STRICT, overrides=[protect(THREE), protect(FOUR, ExistingUsers="report")])
     said = operator.deploy(expect=1)
 
-    assert {operation for operation, _, _ in sent(organization)} == {"UpdateStackInstances"}
-    assert "the StackSet was not updated" in said
-    assert f"{THREE}: explicit deny in a service control policy" in said
-    assert "Fix the cause" in said
-    # The next group of accounts got its overrides all the same.
+    [update] = organization.sent("UpdateStackSet")
+    assert THREE not in update["DeploymentTargets"]["Accounts"]
+    assert f"{THREE} failed: explicit deny in a service control policy" in said
+    assert f"{THREE} does not have the overrides" in said
+    # One account does not keep the others from what the file says.
     assert stack_set(organization).instances[FOUR].overrides == {"ExistingUsers": "report"}
+    assert history(organization, SECURITY, "ExistingUsers") == ["report", "enforce"]
 
     organization.failing.clear()
     operator.deploy()
@@ -172,6 +179,50 @@ def test_a_failed_update_keeps_what_leaves_an_override(organization, operator):
     operator.deploy()
     assert stack_set(organization).instances[THREE].overrides.keys() == {"NamePrefix"}
     assert history(organization, THREE, "ExistingUsers") == ["report"]
+
+
+def test_an_override_never_meets_the_old_value_for_all(organization, operator):
+    operator.deploy()
+    operator.change(parameters={"Mode": "report"}, overrides=[protect(THREE, ExistingUsers="enforce")])
+    operator.deploy()
+
+    assert history(organization, THREE, "Mode", "ExistingUsers") == [("enforce", "report"), ("report", "enforce")]
+    assert stack_set(organization).instances[THREE].overrides == {"ExistingUsers": "enforce"}
+
+
+def test_an_override_that_leaves_never_meets_the_new_value_for_all(organization, operator):
+    operator.change(parameters={"Mode": "report"}, overrides=[protect(THREE, ExistingUsers="enforce")])
+    operator.deploy()
+    organization.failing[FOUR] = "not authorized"
+    operator.change(parameters={}, overrides=[])
+    operator.deploy(expect=1)
+
+    assert history(organization, THREE, "Mode", "ExistingUsers") == [("report", "enforce"), ("enforce", "report")]
+
+
+def test_an_override_of_a_failed_operation_holds_for_nobody_once_it_left_the_file(organization, operator):
+    operator.deploy()
+    organization.keeps_overrides_of_failures = True
+    organization.failing[THREE] = "Rate exceeded"
+    operator.change(overrides=[protect(THREE, ExistingUsers="enforce")])
+    operator.deploy(expect=1)
+    organization.failing.clear()
+    operator.change(overrides=[])
+    operator.deploy()
+
+    assert history(organization, THREE, "ExistingUsers") == ["report"]
+
+
+def test_an_account_that_only_the_new_release_can_deploy_gets_its_override_with_it(organization, operator):
+    operator.deploy()
+    organization.failing[THREE] = "a fault of the old release"
+    operator.binary("release 2")
+    operator.change(parameters=STRICT, overrides=[protect(THREE)], failure_tolerance_percentage=100)
+    organization.hooks["UpdateStackSet"] = organization.failing.clear
+    operator.deploy()
+
+    assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
+    assert stack_set(organization).instances[THREE].overrides == {"Mode": "report"}
 
 
 def test_a_parameter_that_only_the_new_template_has_follows_the_update(organization, operator):
@@ -297,8 +348,9 @@ def test_a_canary_gets_its_overrides_first_and_the_others_are_not_touched(organi
     operator.deploy("--canary")
 
     assert sent(organization) == [
-        ("UpdateStackInstances", [THREE], {"Mode": "report"}),
+        ("UpdateStackInstances", [THREE], STRICT | {"ExemptPaths": "", "Mode": "report"}),
         ("UpdateStackSet", [THREE], {}),
+        ("UpdateStackInstances", [THREE], {"Mode": "report"}),
     ]
     assert ("enforce", "enforce") not in history(organization, THREE, "Mode", "ExistingUsers")
     assert history(organization, FOUR, "Mode", "ExistingUsers") == [("enforce", "report")]
@@ -332,7 +384,7 @@ def test_a_canary_without_its_protection_is_not_updated(organization, operator):
     said = operator.deploy("--canary", expect=1)
 
     assert not organization.sent("UpdateStackSet")
-    assert f"{THREE}: explicit deny" in said
+    assert f"{THREE} failed: explicit deny" in said
 
 
 def test_what_a_canary_left_reaches_nobody_through_an_override(organization, operator):
@@ -438,6 +490,26 @@ def test_a_first_dry_run_shows_the_overrides_too(operator):
     assert shown[-1][1]["ParameterOverrides"] == templates.as_list({"Mode": "report"})
 
 
+def test_a_dry_run_with_remove_prints_what_a_run_sends(organization, operator):
+    operator.deploy()
+    operator.change(parameters=STRICT, excluded_accounts=[FOUR])
+    shown = printed(operator.deploy("--remove", dry_run=True))
+    operator.deploy("--remove")
+
+    assert shown == [(name, call) for name, call in organization.calls if name != "PutObject"]
+
+
+def test_a_dry_run_after_a_failure_prints_what_a_run_sends(organization, operator):
+    operator.change(overrides=[protect(THREE)])
+    organization.failing[THREE] = "not authorized"
+    operator.deploy(expect=1)
+    organization.failing.clear()
+    shown = printed(operator.deploy(dry_run=True))
+    operator.deploy()
+
+    assert shown == [(name, call) for name, call in organization.calls if name != "PutObject"]
+
+
 @pytest.mark.parametrize(
     ("account", "leaves"),
     [(FOUR, {"excluded_accounts": [FOUR]}), (FIVE, {"organizational_units": [WORK]})],
@@ -478,7 +550,7 @@ def test_a_stack_set_of_accounts_that_all_left_is_not_updated(organization, oper
     operator.deploy()
     operator.change(organizational_units=[LATER], parameters=STRICT)
 
-    assert "the file has no other account" in operator.deploy(expect=1)
+    assert "add an account to the file" in operator.deploy(expect=1)
     assert history(organization, FIVE, "ExistingUsers") == ["report"]
 
 
@@ -525,19 +597,83 @@ def test_an_excluded_account_that_is_not_there_is_named(operator):
 
 def test_the_status_says_that_the_file_was_not_applied(organization, operator):
     operator.deploy()
-    assert "run make deploy-org" not in operator.run("rollout-status")
+    assert "Run make deploy-org" not in operator.run("rollout-status")
 
     operator.change(parameters=STRICT, overrides=[protect(THREE)])
-    assert "(ExemptPaths, ExistingUsers): run make deploy-org" in operator.run("rollout-status", expect=1)
+    assert "say: ExemptPaths, ExistingUsers of the StackSet force-mfa. Run make deploy-org" in operator.run("rollout-status", expect=1)
 
     organization.faults["UpdateStackSet"] = [AwsError("ExpiredToken", "expired", 403)]
     operator.deploy(expect=3)
     del organization.faults["UpdateStackSet"]
-    assert "(ExemptPaths, ExistingUsers): run make deploy-org" in operator.run("rollout-status", expect=1)
+    assert "say: ExemptPaths, ExistingUsers of the StackSet force-mfa. Run make deploy-org" in operator.run("rollout-status", expect=1)
 
     operator.deploy()
     operator.binary("a newer function")
     organization.faults["UpdateStackSet"] = [AwsError("ExpiredToken", "expired", 403)]
     operator.deploy(expect=3)
     del organization.faults["UpdateStackSet"]
-    assert "(CodeKey): run make deploy-org" in operator.run("rollout-status", expect=1)
+    assert "say: CodeKey of the StackSet force-mfa. Run make deploy-org" in operator.run("rollout-status", expect=1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"auditor": AUDITOR}, {"organizational_units": [WORK, SANDBOX, LATER]}, {"tags": {"owner": "security"}}]
+)
+def test_the_status_says_that_a_setting_was_not_applied(operator, changes):
+    operator.deploy()
+    operator.change(**changes)
+
+    assert "Not as " in operator.run("rollout-status", expect=1)
+
+
+def test_the_status_says_that_the_auditor_is_not_as_the_file_says(organization, operator):
+    operator.change(auditor=AUDITOR)
+    organization.faults["CreateStackSet"] = [None, AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
+    organization.faults.clear()
+    assert "the StackSet force-mfa-auditor, which does not exist" in operator.run("rollout-status", expect=1)
+
+    operator.deploy()
+    operator.change(auditor=AUDITOR | {"external_id": "another-id"})
+    assert "ExternalId of the StackSet force-mfa-auditor" in operator.run("rollout-status", expect=1)
+
+
+def test_the_status_says_that_the_management_account_has_no_stack(organization, operator):
+    operator.account = "MANAGEMENT"
+    operator.change(call_as="SELF", management_account=True)
+    organization.faults["CreateStack"] = [None, AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
+    organization.faults.clear()
+    assert "the stack force-mfa of the management account" in operator.run("rollout-status", expect=1)
+
+    operator.deploy()
+    operator.run("rollout-status")
+
+
+def test_the_status_compares_the_template(organization, operator):
+    operator.deploy()
+    one = stack_set(organization)
+    text = one.template
+    one.template = text + "# a comment of an older release\n"
+    operator.run("rollout-status")
+
+    one.template = text.replace("a policy", "the policy", 1)
+    assert "the template of the StackSet force-mfa" in operator.run("rollout-status", expect=1)
+
+
+def test_the_status_says_that_the_file_names_another_release(organization, operator):
+    operator.deploy()
+    first = json.loads(organization.objects[BUCKET, "rollout/000001.json"])["release"]
+    operator.binary("release 2")
+    operator.deploy()
+    operator.change(release=first)
+
+    assert "CodeKey of the StackSet force-mfa" in operator.run("rollout-status", expect=1)
+
+
+def test_the_status_after_a_canary_names_who_waits_for_overrides(organization, operator):
+    operator.change(canary_accounts=[THREE])
+    operator.deploy()
+    operator.change(overrides=[protect(FOUR)])
+    operator.deploy("--canary")
+
+    assert f"{FOUR} wait for their overrides, as CANARY=1 meant" in operator.run("rollout-status")

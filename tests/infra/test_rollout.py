@@ -667,6 +667,30 @@ def test_a_run_that_stops_does_not_forget_the_management_account(organization, o
     assert "deploy-management" in operator.deploy()
 
 
+def test_a_run_that_stops_at_its_end_does_not_forget_the_management_account(organization, operator):
+    operator.change(management_account=True)
+    operator.deploy()
+    operator.change(management_account=False, overrides=[{"organizational_units": [WORK], "parameters": {"Mode": "report"}}])
+    # The last read: whether accounts joined meanwhile.
+    operation, reads = "ListAccountsForParent", 1 + sum(len(accounts) or 1 for accounts in organization.units.values())
+    organization.faults[operation] = [*[None] * reads, AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
+    assert organization.sent("UpdateStackInstances")
+
+    organization.faults.clear()
+    assert "deploy-management" in operator.deploy()
+
+
+def test_a_canary_deletes_no_stacks(organization, operator):
+    operator.account = "MANAGEMENT"
+    operator.change(call_as="SELF", management_account=True, canary_accounts=[THREE])
+    operator.deploy()
+    operator.change(excluded_accounts=[FOUR], management_account=False)
+
+    assert "give one" in operator.deploy("--canary", "--remove", expect=2)
+    assert organization.calls == []
+
+
 def test_after_a_failed_update_the_management_account_gets_no_command(organization, operator):
     operator.change(management_account=True)
     operator.deploy()
@@ -1113,12 +1137,10 @@ def test_an_account_that_nothing_failed_in_is_told_to_run_again(organization, op
     operator.deploy()
     operator.binary("2")
     operator.deploy("--canary")
-    organization.failing[FIVE] = "denied"
-    operator.change(overrides=[{"accounts": [FIVE], "parameters": {"Mode": "report"}}])
-    said = operator.deploy(expect=1)
+    organization.faults["UpdateStackSet"] = [AwsError("ExpiredToken", "expired", 403)]
+    operator.deploy(expect=3)
 
-    assert "Run make deploy-org" in said
-    assert said.count("Read the stack's events") == 1  # FIVE's
+    assert "Fix: Run make deploy-org, if no operation is running" in operator.run("rollout-status", expect=1)
 
 
 def test_a_stack_that_cannot_be_deleted_is_called_that(organization, operator, monkeypatch):
