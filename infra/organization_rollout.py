@@ -29,7 +29,9 @@ class Rollout(Run):
         if arguments.canary and not self.canary:
             raise WrongUsage(f'{self.file} names no "canary_accounts", which CANARY=1 deploys to.')
         if arguments.canary and arguments.remove:
-            raise WrongUsage("CANARY=1 changes the canary accounts only, and REMOVE=1 deletes stacks of others: give one.")
+            raise WrongUsage(
+                "CANARY=1 changes the canary accounts only, and REMOVE=1 deletes stacks of others: give one."
+            )
         self.stack = stacks.Deployment(aws, f"{self.prefix}-organization")
         self.use_outputs(stacks.outputs(self.stack.stack))
         self.record = AppliedRecord(aws, self.bucket if self.stack.stack else None)

@@ -60,8 +60,7 @@ def before_update(has, wanted, for_all, names, pinned):
     """What to send to these accounts before the definition changes: what makes their stacks exactly what the file
     says, with the definition as it is."""
     return {
-        account: pinned | of_template(wanted[account], names)
-        for account in not_as_wanted(has, wanted, for_all, names)
+        account: pinned | of_template(wanted[account], names) for account in not_as_wanted(has, wanted, for_all, names)
     }
 
 
