@@ -1,6 +1,6 @@
 """The organization: its accounts, and which of them are below an organizational unit."""
 
-from aws_calls import NotFound, WrongUsage
+from aws_calls import UnitNotFound, WrongUsage
 
 
 class Organization:
@@ -21,7 +21,7 @@ class Organization:
         if unit not in self.below_unit:
             try:
                 accounts = self.aws.pages("organizations", "list_accounts_for_parent", "Accounts", ParentId=unit)
-            except NotFound as error:
+            except UnitNotFound as error:
                 raise WrongUsage(
                     f"The organization has no unit {unit}. Correct it in rollout.json: aws organizations list-roots "
                     "and list-organizational-units-for-parent show the units."

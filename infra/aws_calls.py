@@ -51,7 +51,7 @@ class OperationInProgress(RolloutError):
     """Another operation on the StackSet is running: AWS takes this call when it has ended."""
 
 
-class NotFound(RolloutError):
+class UnitNotFound(RolloutError):
     """There is no such organizational unit."""
 
 
@@ -181,7 +181,7 @@ def explained(error):
     if code in ("PreconditionFailed", "ConditionalRequestConflict"):
         return RolloutError(f"{said}. Somebody else wrote this object at the same time: run the same command again.")
     if code == "ParentNotFoundException":
-        return NotFound(f"{said}.")
+        return UnitNotFound(f"{said}.")
     if "delegated admin" in message.lower():
         return WrongUsage(
             f"{said}. In the management account, register this one: aws organizations register-delegated-administrator "

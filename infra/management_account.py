@@ -32,13 +32,13 @@ class ManagementStacks:
 
     def wanted(self, release, overrides):
         """Each stack that the file has, and what it should be."""
-        run, document = self.run, self.run.document
-        if document["management_account"]:
+        run, names = self.run, wanted_stacks(self.run.document)
+        if self.installation.name in names:
             yield self.installation, run.installation_of(release, overrides.get(run.aws.account))
-        if document["auditor"]:
+        if self.auditor.name in names:
             yield self.auditor, run.auditor_role()
-        if document["scp"]["enabled"]:
-            yield self.scp, Deployable(INFRA / "scp.yaml", rollout_file.scp_parameters(document), run.tags)
+        if self.scp.name in names:
+            yield self.scp, Deployable(INFRA / "scp.yaml", rollout_file.scp_parameters(run.document), run.tags)
 
     def deploy(self, wanted):
         for stack, deployable in wanted:

@@ -45,7 +45,7 @@ class Operations:
                 # An automatic deployment has begun. The list is "eventually consistent" and may not have it yet.
                 running = self.running()
                 if running:
-                    self.wait_whatever_comes(running)
+                    self.wait_for_other_operation(running)
                 else:
                     time.sleep(self.poll_seconds)
 
@@ -65,8 +65,8 @@ class Operations:
         failed = {r["Account"]: r.get("StatusReason", "") for r in results if r["Status"] == "FAILED"}
         return f"{done} of {len(results)} accounts, {count['FAILED']} failed", failed, len(results)
 
-    def wait_whatever_comes(self, operation):
-        """Waits for an operation of another run, or an automatic deployment. This run tries again what failed there."""
+    def wait_for_other_operation(self, operation):
+        """Waits for an automatic deployment or an operation of another run. If it fails, this run goes on."""
         try:
             self.wait(operation)
         except OperationFailed as error:

@@ -135,11 +135,11 @@ class StackSet:
         for_all, wanted_overrides = wanted.parameters, self.overrides_wanted
         to_send = overrides.before_update(self.overrides_of(scope), wanted_overrides, for_all, present, pinned)
         failures += self.override(to_send)
-        # The update would give these accounts other values than the file, which may be stricter: it is not for them. If
-        # the update is what they need, the overrides that are sent after it deploy it to them.
+        # The update leaves out two kinds of accounts. These could not be given their overrides: the update would give
+        # them other values than the file, which may be stricter. The overrides that are sent after it deploy both.
         unprotected = overrides.not_as_wanted(self.overrides_of(scope), wanted_overrides, for_all, present)
-        # Nor is it for an account that was excluded, or whose unit was taken out of the file: its stack stays as it is
-        # until REMOVE=1.
+        # Accounts that were excluded, or whose unit was taken out of the file, keep their stacks as they are until
+        # REMOVE=1.
         is_for_some = canary is not None or self.outside() or unprotected
         targets = scope & (self.instances.keys() - unprotected) if is_for_some else None
         failed = self.update(wanted, targets)
@@ -290,7 +290,7 @@ class StackSet:
         """All stacks, then the StackSet. An active account whose stack is left keeps the StackSet."""
         self.wait_for_running_operation()
         units = {i.get("OrganizationalUnitId") for i in self.instances.values()} - {None} | self.target_units
-        # "Skips account deployments if the account is suspended": without RetainStacks its instance stays for good
+        # An operation in a suspended account "has been skipped". To take its stack out of the StackSet needs RetainStacks
         # (https://repost.aws/knowledge-center/cloudformation-removal-stacksets).
         suspended = self.instances.keys() - self.active
         try:
@@ -322,7 +322,7 @@ class StackSet:
         """An operation that an earlier run left, or an automatic deployment."""
         while (running := self.running_operation()) and not self.aws.dry_run:
             print(f"{self.name}: an operation is still running; waiting for it ...", flush=True)
-            self.operations.wait_whatever_comes(running)
+            self.operations.wait_for_other_operation(running)
             self.read()
 
     def running_operation(self):
